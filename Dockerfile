@@ -1,0 +1,45 @@
+# trackd as an image: the wheel is built in one stage and installed, hashes checked, in the next.
+#
+# The steps themselves are in scripts/image.sh, so that `make image-check` can run the same ones
+# where no container engine is at hand.
+#
+#   docker build -t trackd .
+#   docker run -v trackd-data:/data trackd
+#
+# As everywhere, it listens on loopback only until it is told otherwise; for a port published to this machine:
+#   docker run -v trackd-data:/data -p 127.0.0.1:50551:50551 trackd serve --grpc 0.0.0.0:50551 --unsafe-plaintext
+
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY requirements/build.txt requirements/
+COPY pyproject.toml LICENSE ./
+COPY scripts/image.sh scripts/
+COPY src/ src/
+RUN scripts/image.sh wheel /dist
+
+FROM python:3.11-slim
+WORKDIR /app
+COPY requirements/runtime.txt requirements/
+COPY scripts/image.sh scripts/
+COPY --from=build /dist/ /dist/
+RUN scripts/image.sh install /dist /opt/trackd \
+    && rm -rf /dist \
+    && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin trackd \
+    && install --directory --owner=trackd --group=trackd --mode=0700 /data
+
+ENV PATH=/opt/trackd/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    TRACKD_DATA=/data \
+    GRPC_ENABLE_FORK_SUPPORT=0
+
+USER trackd
+WORKDIR /data
+VOLUME /data
+# gRPC, metrics, HTTP
+EXPOSE 50551 9551 8551
+# SIGTERM is an orderly shutdown: what was accepted is flushed and answered, then the store is closed.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["trackd", "health"]
+# RocksDB creates its files 0644: the umask keeps them from everybody else.
+ENTRYPOINT ["/bin/sh", "-c", "umask 077 && exec trackd \"$@\"", "trackd"]
+CMD ["serve"]
