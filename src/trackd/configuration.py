@@ -1,0 +1,116 @@
+"""Where the settings come from: flag, then environment, then TOML file, then default.
+
+Loads `Settings`, says where each value came from, and turns a fault into a sentence with the
+setting, the value, its origin and the limit. Knows no setting by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource, InitSettingsSource, TomlConfigSettingsSource
+
+from trackd.settings import (
+    NOT_A_SIZE,
+    Settings,
+    SettingsError,
+    config_file,
+    env_of,
+    flag_of,
+    human_size,
+    panel_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """One setting as the server would use it."""
+
+    name: str
+    value: Any  # as in Settings; None when the server chooses at its start
+    origin: str  # "flag --data", "environment TRACKD_DATA", "file trackd.toml" or "default"
+    field: FieldInfo
+
+    @property
+    def panel(self) -> str:
+        """The heading it is shown under."""
+        return panel_of(self.field)
+
+    def toml(self) -> str | None:
+        """Its value as TOML, sizes with their unit; None where TOML has no value for it."""
+        if self.value is None:
+            return None
+        if isinstance(self.value, bool):
+            return str(self.value).lower()
+        if self.name.endswith("_bytes") or self.name.endswith("_bytes_max"):
+            return f'"{human_size(self.value)}"'
+        if isinstance(self.value, int | float):
+            return str(self.value)
+        # A TOML basic string escapes what JSON escapes, so the quoting of JSON is right for it.
+        text = str(self.value).replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{text}"'
+
+
+def load(flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from flags, environment and file. `flags` holds only what was given.
+
+    SettingsError when a value is invalid, a name unknown, or the file unreadable.
+    """
+    given = dict(flags or {})
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        origins = _origins(given)
+        lines = [_explain(dict(fault), origins) for fault in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def effective(flags: Mapping[str, Any] | None = None) -> list[Effective]:
+    """Every setting with its value and its origin, in the order of the model; errors as `load`."""
+    given = dict(flags or {})
+    settings = load(given)
+    origins = _origins(given)
+    return [
+        Effective(name, getattr(settings, name), origins.get(name, "default"), field)
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def _origins(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Where each setting that is not a default came from."""
+    environment = EnvSettingsSource(Settings)()
+    file = config_file(flags, environment)
+    origins = dict.fromkeys(TomlConfigSettingsSource(Settings, file)(), f"file {file}")
+    origins |= {name: f"environment {env_of(name)}" for name in environment}
+    flagged = InitSettingsSource(Settings, dict(flags))()
+    return origins | {name: f"flag {flag_of(name)}" for name in flagged}
+
+
+def _explain(fault: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """One fault of pydantic as a sentence with the setting, the value, its origin and the limit."""
+    kind, value = fault["type"], fault["input"]
+    name = str(fault["loc"][0]) if fault["loc"] else None
+    if name is None:
+        return str(fault["ctx"]["error"])
+    origin = origins.get(name, "default")
+    if kind == "extra_forbidden":
+        return f"{name} ({origin}): there is no setting of this name"
+    return f"{name} = {value} ({origin}): {_wanted(name, fault)}"
+
+
+def _wanted(name: str, fault: Mapping[str, Any]) -> str:
+    kind = fault["type"]
+    if kind == "value_error":
+        return str(fault["ctx"]["error"])
+    if kind == "literal_error":
+        return f"must be {fault['ctx']['expected']}"
+    if kind == "byte_size":
+        return NOT_A_SIZE
+    if kind.startswith("bool"):
+        return "must be true or false"
+    limits = {type(item).__name__: item for item in Settings.model_fields[name].metadata}
+    if "Ge" in limits and "Le" in limits:
+        return f"must be a number, {limits['Ge'].ge} to {limits['Le'].le}"
+    return str(fault["msg"])

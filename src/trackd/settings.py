@@ -1,0 +1,394 @@
+"""Every setting: its name, default, unit and limits, and what a caller sees beyond a bound.
+
+A setting has one name everywhere: `commit_events_max` in TOML, TRACKD_COMMIT_EVENTS_MAX in the
+environment, `--commit-events-max` on the command line, whose flags are made from this model.
+Precedence: flag, environment, file, default. Relative paths are relative to the working directory.
+Nothing here knows who reads a setting; `configuration.py` loads them and explains what is wrong.
+"""
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX = "TRACKD_"
+PORT_MAX = 65_535
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+# The headings under which `trackd serve --help` and `trackd config` show the settings.
+WHERE = "Where"
+SERVING = "Serving"
+LOGS = "Logs"
+LIMITS = "Limits"
+MEMORY = "Memory and disk"
+UNSAFE = "Unsafe"
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message names it, its value, its origin and the limit."""
+
+
+class Address(NamedTuple):
+    """A place to listen on or to call. Port 0 asks the system for a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """HOST:PORT, or [HOST]:PORT for IPv6."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it; any name but `localhost` counts as reachable."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_address(text: str) -> Address:
+    """HOST:PORT or [IPV6]:PORT to its parts; ValueError when it is neither."""
+    host, colon, port = text.strip().rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    if not colon or not host or (":" in host) != bracketed:
+        raise ValueError("must be HOST:PORT, or [HOST]:PORT for IPv6")
+    if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
+        raise ValueError(f"the port after the last colon must be 0 to {PORT_MAX}")
+    return Address(host, int(port))
+
+
+def human_size(size: int) -> str:
+    """The exact size in its largest binary unit, as `load` reads it back: 268435456 is 256MiB."""
+    for unit, name in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit}{name}"
+    return str(size)
+
+
+def _listen(text: str) -> str:
+    return str(parse_address(text))
+
+
+# ByteSize would read "2MiB or so" as 2 MiB.
+_SIZE_TEXT = re.compile(r"\s*\d+(\.\d+)?\s*[A-Za-z]*\s*", re.ASCII)
+NOT_A_SIZE = "must be a size such as 64MiB, 1GiB or 1048576"
+
+
+def _size_text(value: object) -> object:
+    if isinstance(value, str) and not _SIZE_TEXT.fullmatch(value):
+        raise ValueError(NOT_A_SIZE)
+    return value
+
+
+def _within(least: int, most: int) -> AfterValidator:
+    # By hand, because pydantic would tell these limits in plain bytes.
+    def check(value: ByteSize) -> ByteSize:
+        if not least <= value <= most:
+            raise ValueError(f"must be {human_size(least)} to {human_size(most)}")
+        return value
+
+    return AfterValidator(check)
+
+
+Size = Annotated[ByteSize, BeforeValidator(_size_text)]
+Listen = Annotated[str, AfterValidator(_listen)]
+
+
+def _setting(default: Any, panel: str, description: str, **limits: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"panel": panel}, **limits)
+
+
+class Settings(BaseSettings):
+    """What the server was told. Immutable; make it with `load`, or directly in a test."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
+    )
+
+    config: Path | None = _setting(
+        None, WHERE, "TOML file with settings; flags and environment go before it."
+    )
+    data: Annotated[Path, AfterValidator(Path.expanduser)] = _setting(
+        Path("trackd-data"),
+        WHERE,
+        "Directory of the embedded store; made when it is not there. One server at a time.",
+    )
+    grpc: Listen = _setting(
+        "127.0.0.1:50551", WHERE, "HOST:PORT of the gRPC API; port 0 takes a free one."
+    )
+    metrics: Listen = _setting(
+        "127.0.0.1:9551", WHERE, "HOST:PORT of the Prometheus metrics; port 0 takes a free one."
+    )
+    http: Listen = _setting(
+        "127.0.0.1:8551", WHERE, "HOST:PORT of the web pages; not served in this version."
+    )
+
+    partitions: int | None = _setting(
+        None,
+        SERVING,
+        "How many partitions new data is made with, 1 to 256; by default the number of cores."
+        " Data that exists keeps its own number, and the server refuses to start with another"
+        " one.",
+        ge=1,
+        le=256,
+    )
+    workers: int = _setting(
+        1,
+        SERVING,
+        "Server processes. This version serves all partitions from one; more is logged and has no"
+        " effect.",
+        ge=1,
+        le=256,
+    )
+    loop: Literal["uvloop", "asyncio"] = _setting(
+        "uvloop", SERVING, "The event loop: uvloop takes less CPU, asyncio is Python's own."
+    )
+    reflection: bool = _setting(
+        False, SERVING, "Serve gRPC reflection, so that grpcurl and the like can look around."
+    )
+    shutdown_grace_s: float = _setting(
+        10.0,
+        SERVING,
+        "Seconds that running calls have to end after SIGTERM; what still runs then is cut off with"
+        " UNAVAILABLE, and what was acknowledged stays.",
+        ge=0,
+        le=3600,
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", LOGS, "The least level that is written."
+    )
+    log_format: Literal["auto", "console", "json"] = _setting(
+        "auto", LOGS, "console for people, json for machines; auto is console on a terminal."
+    )
+
+    stream_batches_in_flight_max: int = _setting(
+        32,
+        LIMITS,
+        "Batches of one ingest stream that wait for their commit; beyond it the server stops"
+        " reading that stream until an answer is out.",
+        ge=1,
+        le=10_000,
+    )
+    ingest_queue_events_max: int = _setting(
+        50_000,
+        LIMITS,
+        "Events of one partition that wait for their commit; beyond it streams are not read, and"
+        " AppendEvents answers RESOURCE_EXHAUSTED with RetryInfo.",
+        ge=1_000,
+        le=10_000_000,
+    )
+    unary_ingest_in_flight_max: int = _setting(
+        1_000,
+        LIMITS,
+        "AppendEvents calls at work at once; beyond it they answer RESOURCE_EXHAUSTED with"
+        " RetryInfo.",
+        ge=1,
+        le=1_000_000,
+    )
+    reads_in_flight_max: int = _setting(
+        2_000,
+        LIMITS,
+        "Read calls at work at once; beyond it they answer RESOURCE_EXHAUSTED with RetryInfo.",
+        ge=1,
+        le=1_000_000,
+    )
+    streams_max: int = _setting(
+        10_000,
+        LIMITS,
+        "Ingest streams open at once; beyond it a new one ends with RESOURCE_EXHAUSTED and"
+        " RetryInfo.",
+        ge=1,
+        le=1_000_000,
+    )
+    message_bytes_max: Annotated[Size, _within(64 * KIB, 64 * MIB)] = _setting(
+        ByteSize(MIB),
+        LIMITS,
+        "Size of one received message; a larger one ends its call with RESOURCE_EXHAUSTED.",
+    )
+    response_bytes_max: Annotated[Size, _within(64 * KIB, 64 * MIB)] = _setting(
+        ByteSize(4 * MIB),
+        LIMITS,
+        "Size of one answer; a page of a timeline that would be larger is cut short, with a token"
+        " for the rest.",
+    )
+    event_bytes_max: Annotated[Size, _within(KIB, MIB)] = _setting(
+        ByteSize(32 * KIB),
+        LIMITS,
+        "Size of one event as it is sent; a larger one is rejected with FIELD_TOO_LONG.",
+    )
+    waybill_events_max: int = _setting(
+        10_000,
+        LIMITS,
+        "Events of one waybill; one more is rejected with INVALID_FIELD, so that a runaway device"
+        " cannot make one timeline endless.",
+        ge=100,
+        le=1_000_000,
+    )
+    future_tolerance_ms: int = _setting(
+        600_000,
+        LIMITS,
+        "Milliseconds that an event may be ahead of the server's clock; a later one is rejected"
+        " with TIME_OUT_OF_RANGE.",
+        ge=0,
+        le=86_400_000,
+    )
+    commit_events_max: int = _setting(
+        1_000,
+        LIMITS,
+        "Events that one commit of a partition takes from the queue; what waits beyond it is in"
+        " the next. A batch is never split, so a commit may hold one batch more.",
+        ge=1,
+        le=4_000,
+    )
+
+    status_cache_bytes: Annotated[Size, _within(MIB, TIB)] = _setting(
+        ByteSize(256 * MIB),
+        MEMORY,
+        "Memory for hot statuses, all partitions together; beyond it the coldest is read from"
+        " disk again.",
+    )
+    write_back_events_max: int = _setting(
+        1_000_000,
+        MEMORY,
+        "Events, all partitions together, whose statuses are not yet written back to disk; beyond"
+        " it they are. It bounds what the start after a crash has to fold again.",
+        ge=1_000,
+        le=1_000_000_000,
+    )
+    block_cache_bytes: Annotated[Size, _within(MIB, TIB)] = _setting(
+        ByteSize(256 * MIB),
+        MEMORY,
+        "Memory for blocks read from disk, all partitions together; beyond it the coldest is read"
+        " again.",
+    )
+    write_buffer_bytes: Annotated[Size, _within(MIB, 4 * GIB)] = _setting(
+        ByteSize(64 * MIB),
+        MEMORY,
+        "Memory that one table of a partition fills before it is written out as a file; larger"
+        " means fewer, larger files.",
+    )
+    background_threads: int = _setting(
+        2,
+        MEMORY,
+        "Threads that write out and compact files, all partitions together; too few shows as"
+        " stalls in `trackd stats`.",
+        ge=1,
+        le=64,
+    )
+    disk_reserve_bytes: Annotated[Size, _within(0, TIB)] | None = _setting(
+        None,
+        MEMORY,
+        "Free disk space below which writes answer RESOURCE_EXHAUSTED while reads go on; by"
+        " default the smaller of 1GiB and a quarter of the file system.",
+    )
+    mark_sync_interval_s: float = _setting(
+        1.0,
+        MEMORY,
+        "Seconds between fsyncs of the mark by which the next start notices acknowledged data"
+        " that a disk has lost; longer means that a later loss may go unnoticed.",
+        ge=0.01,
+        le=60,
+    )
+
+    unsafe_plaintext: bool = _setting(
+        False,
+        UNSAFE,
+        "Listen beyond this machine without TLS: whoever reaches the port can read and write.",
+    )
+    unsafe_accept_data_loss: bool = _setting(
+        False,
+        UNSAFE,
+        "Start although acknowledged data is missing (exit code 78 otherwise), as a new data set:"
+        " positions handed out before are refused.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic-settings passes it
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  pydantic-settings passes it
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, TOML file: no .env file and no secrets directory."""
+        file = config_file(init_settings(), env_settings())
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file))
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        for name in ("grpc", "metrics", "http"):
+            address = parse_address(getattr(self, name))
+            if not address.loopback and not self.unsafe_plaintext:
+                raise ValueError(
+                    f"{name} = {address} can be reached from other machines, without TLS: listen on"
+                    " 127.0.0.1, or say --unsafe-plaintext (TRACKD_UNSAFE_PLAINTEXT=true) if that"
+                    " is meant"
+                )
+        if self.event_bytes_max > self.message_bytes_max:
+            raise ValueError("event_bytes_max must not be larger than message_bytes_max")
+        if self.commit_events_max > self.ingest_queue_events_max:
+            raise ValueError("commit_events_max must not be larger than ingest_queue_events_max")
+        return self
+
+    def new_partitions(self) -> int:
+        """How many partitions to make new data with: as told, or one per core it may use."""
+        return self.partitions or min(256, len(os.sched_getaffinity(0)))
+
+    def disk_reserve(self, *, file_system_bytes: int) -> int:
+        """The free bytes below which writes are refused, on a file system of that size."""
+        if self.disk_reserve_bytes is not None:
+            return self.disk_reserve_bytes
+        return min(GIB, file_system_bytes // 4)
+
+
+def panel_of(field: FieldInfo) -> str:
+    """The heading a field is shown under."""
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)  # noqa: S101  every field of the model is made by _setting
+    return str(extra["panel"])
+
+
+def flag_of(name: str) -> str:
+    """The command line's name of a setting: `commit_events_max` is `--commit-events-max`."""
+    return "--" + name.replace("_", "-")
+
+
+def env_of(name: str) -> str:
+    """The environment's name of a setting."""
+    return ENV_PREFIX + name.upper()
+
+
+def config_file(flags: Mapping[str, Any], environment: Mapping[str, Any]) -> Path | None:
+    """The TOML file to read, if any; pydantic-settings would take a missing one for empty."""
+    named = flags.get("config") or environment.get("config")
+    if named is None:
+        return None
+    path = Path(named).expanduser()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"config = {path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"config = {path}: is not TOML: {error}") from None
+    if "config" in values:
+        raise SettingsError(f"config = {path}: a file cannot name another file; remove `config`")
+    return path
