@@ -1,0 +1,105 @@
+"""The entry point: which commands there are, and which file holds each.
+
+Only the command that was asked for is imported; the others are here as a name and a sentence, which
+is all that `trackd --help` shows of them. Knows no option of any command.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import cleandoc
+from typing import Annotated
+
+import typer
+
+from trackd import __version__
+
+SERVER = "The server"
+PARCELS = "Parcels"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command. Its file `trackd/cli/<name>.py` defines `command` and, for its help, `EPILOG`."""
+
+    name: str
+    panel: str
+    summary: str
+
+
+COMMANDS = (
+    Command("demo", SERVER, "Start a server and stream a courier network's scans into it."),
+    Command("serve", SERVER, "Start the server."),
+    Command("config", SERVER, "Show every setting, its value and where it came from."),
+    Command("check", SERVER, "Read a whole data directory back and verify it."),
+    Command("health", SERVER, "Ask whether a server answers; exit code 0 only if it does."),
+    Command("stats", SERVER, "Show the figures of a running server."),
+    Command("track", PARCELS, "Show where parcels are and what happened to them."),
+    Command("ingest", PARCELS, "Send scans from a file: JSON lines, or CSV with a mapping."),
+)
+
+HELP = """
+A parcel tracking event store and query server: scans in, status and timeline out.
+
+New here? [bold]trackd demo[/bold] starts a server with parcels in it, and says how to look one up.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command of the process's arguments and exits.
+
+    Exit codes: 0 done, 1 the work failed, 2 usage, 75 the data directory is in use, 78 the data is
+    behind what was acknowledged, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # The command is the first word: no option before it takes a value.
+    wanted = next((word for word in words if not word.startswith("-")), None)
+    application(wanted)(args=words, prog_name="trackd")
+
+
+def application(wanted: str | None) -> typer.Typer:
+    """The command line with the command `wanted` loaded."""
+    app = typer.Typer(
+        help=HELP,
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for command in COMMANDS:
+        if command.name == wanted:
+            module = import_module(f"trackd.cli.{command.name}")
+            help_text = _paragraphs(module.command.__doc__)
+            app.command(command.name, help=help_text, epilog=module.EPILOG)(module.command)
+        else:
+            app.command(command.name, help=command.summary, rich_help_panel=command.panel)(
+                _unloaded
+            )
+    return app
+
+
+def _paragraphs(docstring: str) -> str:
+    """A docstring with one line a paragraph: typer would keep the line breaks of the source."""
+    return "\n\n".join(" ".join(part.split()) for part in cleandoc(docstring).split("\n\n"))
+
+
+def _unloaded() -> None:
+    raise AssertionError("a command runs only when it was loaded")
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trackd {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,60 @@
+"""`trackd serve`: reads the settings and runs the server until it stops.
+
+Knows nothing of what it serves.
+"""
+
+import asyncio
+import sys
+from typing import Any
+
+import typer
+
+from trackd import logs
+from trackd.cli.setting_flags import given, with_setting_flags
+from trackd.cli.terminal import USAGE, examples, fail
+from trackd.configuration import load
+from trackd.settings import Settings, SettingsError
+
+EPILOG = examples(
+    "trackd serve",
+    "trackd serve --data /var/lib/trackd --partitions 4",
+    "trackd serve --config /etc/trackd.toml --log-format json",
+    "TRACKD_STATUS_CACHE_BYTES=1GiB trackd serve",
+)
+
+
+@with_setting_flags
+def command(**flags: Any) -> None:
+    """Start the server.
+
+    It takes scans in and answers status and timeline over gRPC, keeps them in a directory of its
+    own, says on standard output when it is ready, and stops in order on SIGTERM or Ctrl-C.
+
+    Every setting is a flag, a variable of the environment and a key of a TOML file:
+    --commit-events-max is TRACKD_COMMIT_EVENTS_MAX and commit_events_max. The flag goes first, then
+    the environment, then the file. [bold]trackd config[/bold] shows what comes out.
+
+    Exit codes: 0 stopped in order, 1 failed, 2 usage, 75 the data directory is in use, 78 the data
+    is behind what was acknowledged.
+    """
+    try:
+        settings = load(given(flags))
+    except SettingsError as error:
+        fail(str(error), code=USAGE)
+    logs.set_up(level=settings.log_level, log_format=settings.log_format)
+    raise typer.Exit(run(settings))
+
+
+def run(settings: Settings) -> int:
+    """Runs the server on the event loop that was asked for; its exit code."""
+    from trackd import server
+
+    factory = None
+    if settings.loop == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        code = runner.run(server.run(settings))
+    sys.stdout.flush()
+    return code
