@@ -6,13 +6,12 @@ Precedence: flag, environment, file, default. Relative paths are relative to the
 Nothing here knows who reads a setting; `configuration.py` loads them and explains what is wrong.
 """
 
-import ipaddress
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -23,8 +22,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from trackd.address import parse_address
+
 ENV_PREFIX = "TRACKD_"
-PORT_MAX = 65_535
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 # The headings under which `trackd serve --help` and `trackd config` show the settings.
@@ -38,40 +38,6 @@ UNSAFE = "Unsafe"
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message names it, its value, its origin and the limit."""
-
-
-class Address(NamedTuple):
-    """A place to listen on or to call. Port 0 asks the system for a free one."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """HOST:PORT, or [HOST]:PORT for IPv6."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    @property
-    def loopback(self) -> bool:
-        """Whether only this machine can reach it; any name but `localhost` counts as reachable."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-
-def parse_address(text: str) -> Address:
-    """HOST:PORT or [IPV6]:PORT to its parts; ValueError when it is neither."""
-    host, colon, port = text.strip().rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    if not colon or not host or (":" in host) != bracketed:
-        raise ValueError("must be HOST:PORT, or [HOST]:PORT for IPv6")
-    if not (port.isascii() and port.isdigit() and int(port) <= PORT_MAX):
-        raise ValueError(f"the port after the last colon must be 0 to {PORT_MAX}")
-    return Address(host, int(port))
 
 
 def human_size(size: int) -> str:
@@ -363,7 +329,7 @@ class Settings(BaseSettings):
 def panel_of(field: FieldInfo) -> str:
     """The heading a field is shown under."""
     extra = field.json_schema_extra
-    assert isinstance(extra, dict)  # noqa: S101  every field of the model is made by _setting
+    assert isinstance(extra, dict)
     return str(extra["panel"])
 
 

@@ -1,0 +1,61 @@
+"""The list of what was not stored: JSON lines with line number, reason and the text itself.
+
+Made when there is something to put into it. Each refusal is on disk before a checkpoint counts it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import orjson
+
+from trackd.cli.files.records import Fault, Record
+
+
+class Rejects:
+    """Refusals in the order in which they became known; one writer."""
+
+    def __init__(self, path: Path, *, keep_bytes: int) -> None:
+        """Goes on behind the first `keep_bytes`; what was written beyond them is said anew."""
+        self.path = path
+        self.bytes = keep_bytes
+        self._file: IO[bytes] | None = None
+        if keep_bytes == 0:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            with path.open("rb+") as file:
+                file.truncate(keep_bytes)
+
+    def add(self, record: Record, faults: Sequence[tuple[Fault, str]]) -> None:
+        """Writes each fault of a record, with the id of the event at fault where there is one."""
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab")
+        for fault, event_id in faults:
+            entry = {
+                "line": record.line,
+                "reason": fault.reason,
+                "field": fault.field,
+                "message": fault.message,
+                "event_id": event_id,
+                "input": record.text,
+            }
+            self.bytes += self._file.write(orjson.dumps(entry) + b"\n")
+
+    def flush(self) -> None:
+        """Hands what was added to the system."""
+        if self._file is not None:
+            self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
