@@ -1,0 +1,208 @@
+"""One partition: a store, its committer, its reader. The unit of everything.
+
+A partition has its own directory, its own order of events (positions 1, 2, 3 …) and its own statuses, and never
+talks to another one. Reads see every acknowledged scan, and no scan that could still vanish: what is newer than
+the durable position is waited for.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from trackd.store import failpoint, rebuild, replay
+from trackd.store.committer import STALL_RETRY_S, Committer
+from trackd.store.engine import Engine
+from trackd.store.errors import DataBehind, StorageFailed, WrongData
+from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix
+from trackd.store.mark import DurableMark
+from trackd.store.planner import Planner, ScanTuple, Verdict
+from trackd.store.records import status_position
+from trackd.store.statuses import StatusTable
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionOptions:
+    """The bounds of one partition; see settings.py for what is beyond them."""
+
+    commit_events_max: int
+    waybill_events_max: int
+    status_cache_bytes: int
+    write_back_events: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimelinePage:
+    """A part of a waybill's history. `next` is the order to go on after; None on the last page."""
+
+    status: bytes
+    events: list[bytes]
+    next: bytes | None
+
+
+class Partition:
+    """A partition that is open, on one event loop."""
+
+    def __init__(
+        self,
+        number: int,
+        engine: Engine,
+        mark: DurableMark,
+        statuses: StatusTable,
+        committer: Committer,
+        replayed_events: int,
+    ) -> None:
+        self.number = number
+        self.engine = engine
+        self.statuses = statuses
+        self.committer = committer
+        self.replayed_events = replayed_events
+        self._mark = mark
+
+    @classmethod
+    def open(
+        cls,
+        number: int,
+        engine: Engine,
+        mark_path: Path,
+        data_set_id: str,
+        options: PartitionOptions,
+        *,
+        now_ms: Callable[[], int],
+        on_failure: Callable[[StorageFailed], None],
+        accept_data_loss: bool = False,
+    ) -> "Partition":
+        """Takes over an open engine and brings its statuses up to date.
+
+        Raises DataBehind if the engine holds less than the mark says was acknowledged (unless accept_data_loss:
+        then everything derived is built again), WrongData, DataDamaged or StorageFailed.
+        """
+        mark = DurableMark(mark_path)
+        if accept_data_loss:
+            rebuild.rebuild(engine, now_ms(), options.waybill_events_max)
+            engine.write([(Table.META, [(META_IDENTITY, None)])])
+        else:
+            _refuse_if_behind(number, engine, mark)
+        _check_identity(engine, f"{data_set_id}/{number}")
+        engine.flush_wal()
+        position = replay.last_position(engine)
+        mark.write(position)
+        mark.sync()
+        statuses = StatusTable(
+            engine,
+            cache_bytes=options.status_cache_bytes,
+            write_back_events=options.write_back_events,
+            checkpoint=replay.checkpoint_of(engine),
+        )
+        replayed_events = replay.replay(engine, statuses)
+        planner = Planner(
+            engine,
+            statuses,
+            position=position,
+            recorded_at_ms=replay.last_recorded_at_ms(engine),
+            waybill_events_max=options.waybill_events_max,
+            write_back_rows_max=2 * options.commit_events_max,
+        )
+        committer = Committer(
+            engine,
+            planner,
+            statuses,
+            mark,
+            commit_events_max=options.commit_events_max,
+            now_ms=now_ms,
+            on_failure=on_failure,
+        )
+        return cls(number, engine, mark, statuses, committer, replayed_events)
+
+    # Writing.
+
+    def submit(self, scans: Sequence[ScanTuple]) -> asyncio.Future[Verdict]:
+        """Commits scans together; see Committer.submit."""
+        return self.committer.submit(scans)
+
+    # Reading.
+
+    async def read_statuses(self, waybill_numbers: Iterable[str]) -> dict[str, bytes]:
+        """The status rows of those waybills that have one. Raises DataDamaged, StorageFailed."""
+        dirty = self.statuses.dirty
+        rows = {}
+        cold = []
+        newest = 0
+        for waybill_number in waybill_numbers:
+            row = dirty.get(waybill_number)
+            if row is None:
+                cold.append(waybill_number)
+            else:
+                rows[waybill_number] = row
+                newest = max(newest, status_position(row))
+        if cold:
+            # What is clean was written back long after it was durable.
+            rows.update(self.statuses.fetch(cold))
+        if newest > self.committer.durable_position:
+            await self.committer.durable(newest)
+        return rows
+
+    async def read_timeline(
+        self, waybill_number: str, *, after: bytes | None, newest_first: bool, limit: int
+    ) -> TimelinePage | None:
+        """A page of a waybill's history, from behind the order `after`; None if it has no event.
+
+        Raises DataDamaged, StorageFailed.
+        """
+        row = self.statuses.get(waybill_number)
+        while row and status_position(row) > self.committer.written_position:
+            # A stall: the status is ahead of the tables.
+            await asyncio.sleep(STALL_RETRY_S)
+            await self.committer.durable(self.committer.written_position)
+            row = self.statuses.get(waybill_number)
+        if row is None:
+            return None
+        prefix = events_prefix(waybill_number)
+        start = None
+        if after is not None:
+            start = prefix + after if newest_first else prefix + after + b"\0"
+        found = self.engine.scan_prefix(
+            Table.EVENTS, prefix, start=start, newest_first=newest_first
+        )
+        events = [item for item in islice(found, limit + 2) if item[0] != start][: limit + 1]
+        following = events[limit - 1][0][-ORDER_LENGTH:] if len(events) > limit else None
+        # Waited for after the scan, so that the scan holds nothing that is not waited for.
+        await self.committer.durable(status_position(row))
+        return TimelinePage(row, [value for _, value in events[:limit]], following)
+
+    # The end.
+
+    async def sync_mark(self) -> None:
+        """Makes the durable mark itself durable. Raises StorageFailed."""
+        await asyncio.to_thread(self._mark.sync)
+
+    async def close(self) -> None:
+        """Commits what waits, writes back the statuses and closes the files. Raises StorageFailed."""
+        await self.committer.checkpoint()
+        failpoint.reach("in_shutdown")
+        await self.committer.close()
+        await asyncio.to_thread(self.engine.close)
+        await asyncio.to_thread(self._mark.close)
+
+
+def _refuse_if_behind(number: int, engine: Engine, mark: DurableMark) -> None:
+    acknowledged, held = mark.read(), replay.last_position(engine)
+    if acknowledged is None and held:
+        raise DataBehind(
+            f"partition {number} holds positions up to {held}, but its durable mark is missing or damaged: "
+            "nobody knows whether later ones were acknowledged"
+        )
+    if acknowledged is not None and held < acknowledged:
+        raise DataBehind(
+            f"partition {number} holds positions up to {held}, but {acknowledged} was acknowledged: "
+            f"positions {held + 1} to {acknowledged} are lost"
+        )
+
+
+def _check_identity(engine: Engine, identity: str) -> None:
+    stored = engine.get(Table.META, META_IDENTITY)
+    if stored is None:
+        engine.write([(Table.META, [(META_IDENTITY, identity.encode())])])
+    elif stored != identity.encode():
+        raise WrongData(f"the partition belongs to {stored.decode()}, not to {identity}")

@@ -1,0 +1,316 @@
+"""The one writer of a partition: plan, write, settle.
+
+Takes what is waiting, plans it (planner.py), writes it in one batch, has it flushed from a thread, and only then
+answers. While one commit is being flushed the next ones are planned and written as soon as a full commit waits.
+
+* Nothing is answered before it is durable: every answer follows a flush that began after its write.
+* Answers are given in the order of submission.
+* A stalled write is tried again until the engine takes it; meanwhile nothing is planned and nobody is answered.
+* After any other failure of write or flush nothing is answered any more: every caller gets StorageFailed,
+  `on_failure` is called once, and the committer stays failed.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from trackd.latency import LatencyHistogram
+from trackd.store import failpoint
+from trackd.store.engine import Engine
+from trackd.store.errors import DataDamaged, StorageFailed, WriteStalled
+from trackd.store.mark import DurableMark
+from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
+from trackd.store.statuses import StatusTable
+
+STALL_RETRY_S = 0.002
+
+
+@dataclass(slots=True)
+class Submission:
+    """Scans that wait for a commit, together."""
+
+    scans: Sequence[ScanTuple]
+    answer: asyncio.Future[Verdict]
+    submitted_at: float
+
+
+@dataclass(slots=True)
+class CommitFigures:
+    """What the committer counts; written by it alone."""
+
+    commits: int = 0
+    events: int = 0
+    duplicates: int = 0
+    rejections: int = 0
+    stalls: int = 0
+    stalled_s: float = 0.0
+    batch_sizes: dict[int, int] = field(default_factory=dict)
+    commit_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    fsync_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+
+
+@dataclass(slots=True)
+class _Written:
+    """A plan in the engine that is not durable yet."""
+
+    plan: Plan
+    submissions: list[Submission]
+
+
+class Committer:
+    """Orders and commits a partition's scans. Lives on one event loop, whose thread is the only one to call it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        planner: Planner,
+        statuses: StatusTable,
+        mark: DurableMark,
+        *,
+        commit_events_max: int,
+        now_ms: Callable[[], int],
+        on_failure: Callable[[StorageFailed], None],
+    ) -> None:
+        self._engine = engine
+        self._planner = planner
+        self._statuses = statuses
+        self._mark = mark
+        self._commit_events_max = commit_events_max
+        self._now_ms = now_ms
+        self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self.figures = CommitFigures()
+        # What waits for a plan.
+        self._queue: deque[Submission] = deque()
+        self.queued_events = 0
+        self._pump_due = False
+        # A plan that the engine has not taken yet (a stall); nothing is planned while there is one.
+        self._stalled: _Written | None = None
+        self._stalled_at = 0.0
+        # What waits for a flush, and for the flush that runs.
+        self._written: list[_Written] = []
+        self._flushing: list[_Written] | None = None
+        self._flush_began = 0.0
+        self.written_position = planner.position
+        self.durable_position = planner.position
+        self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._failure: StorageFailed | None = None
+
+    # What callers ask.
+
+    def submit(self, scans: Sequence[ScanTuple]) -> asyncio.Future[Verdict]:
+        """Commits scans together; the future resolves once they are durable.
+
+        It fails with StorageFailed, or with DataDamaged if what is stored of these waybills cannot be read.
+        """
+        answer: asyncio.Future[Verdict] = self._loop.create_future()
+        if self._failure:
+            answer.set_exception(self._failure)
+            return answer
+        self._queue.append(Submission(scans, answer, time.monotonic()))
+        self.queued_events += len(scans)
+        self._pump_soon()
+        return answer
+
+    async def durable(self, position: int) -> None:
+        """Returns once everything up to position is durable. Raises StorageFailed if it will never be."""
+        if position <= self.durable_position:
+            return
+        if self._failure:
+            raise self._failure
+        waiter: asyncio.Future[None] = self._loop.create_future()
+        self._durable_waiters.append((position, waiter))
+        await waiter
+
+    @property
+    def planned_position(self) -> int:
+        """The position of the last event that was put into order."""
+        return self._planner.position
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether a plan waits for the engine to take it: the tables are behind the statuses until then."""
+        return self._stalled is not None
+
+    async def drain(self) -> None:
+        """Returns once nothing waits any more. Raises StorageFailed."""
+        while self._queue or self._stalled or self._written or self._flushing:
+            if self._failure:
+                raise self._failure
+            await asyncio.sleep(STALL_RETRY_S)
+        if self._failure:
+            raise self._failure
+
+    async def checkpoint(self) -> None:
+        """Writes back every dirty status, for a shutdown; nothing may be submitted meanwhile. Raises StorageFailed."""
+        await self.drain()
+        while plan := self._planner.plan_checkpoint():
+            failpoint.reach("in_checkpoint")
+            self._write(_Written(plan, []))
+            await self.drain()
+
+    async def close(self) -> None:
+        """Ends the flush thread. Nothing may be running."""
+        await asyncio.to_thread(self._flusher.shutdown)
+
+    # Plan and write.
+
+    def _pump_soon(self) -> None:
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        """Plans and writes one commit, if one is due."""
+        self._pump_due = False
+        if not self._queue or self._stalled or self._failure:
+            return
+        if self._flushing and self.queued_events < self._commit_events_max:
+            return  # the flush that runs will pump: until then the commit grows
+        submissions = self._take()
+        try:
+            plan = self._planner.plan([one.scans for one in submissions], self._now_ms())
+        except DataDamaged as error:
+            self._plan_one_by_one(submissions, error)
+        else:
+            self._write(_Written(plan, submissions))
+        if self._queue:
+            self._pump_soon()
+
+    def _take(self) -> list[Submission]:
+        taken = [self._queue.popleft()]
+        events = len(taken[0].scans)
+        while self._queue and events + len(self._queue[0].scans) <= self._commit_events_max:
+            taken.append(self._queue.popleft())
+            events += len(taken[-1].scans)
+        self.queued_events -= events
+        return taken
+
+    def _plan_one_by_one(self, submissions: list[Submission], error: DataDamaged) -> None:
+        """One waybill that cannot be read must not fail the others' submissions."""
+        if len(submissions) == 1:
+            self._answer_with(submissions[0].answer, error)
+            return
+        for submission in reversed(submissions):
+            self._queue.appendleft(submission)
+            self.queued_events += len(submission.scans)
+        events_max, self._commit_events_max = self._commit_events_max, 0
+        self._pump()
+        self._commit_events_max = events_max
+
+    def _write(self, written: _Written) -> None:
+        failpoint.reach("before_write")
+        try:
+            if written.plan.batch:
+                self._engine.write(written.plan.batch)
+        except WriteStalled:
+            if self._stalled is None:
+                self.figures.stalls += 1
+                self._stalled, self._stalled_at = written, time.monotonic()
+            self._loop.call_later(STALL_RETRY_S, self._write_again)
+            return
+        except StorageFailed as error:
+            self._fail(error)
+            return
+        failpoint.reach("after_write")
+        if self._stalled:
+            self._stalled = None
+            self.figures.stalled_s += time.monotonic() - self._stalled_at
+            self._pump_soon()
+        self.written_position = written.plan.last_position
+        if written.plan.write_back:
+            self._statuses.written_back(written.plan.write_back)
+        self._written.append(written)
+        self._flush()
+
+    def _write_again(self) -> None:
+        if self._stalled and not self._failure:
+            self._write(self._stalled)
+
+    # Flush and settle.
+
+    def _flush(self) -> None:
+        if self._flushing or not self._written or self._failure:
+            return
+        self._flushing, self._written = self._written, []
+        self._flush_began = time.monotonic()
+        flush = self._loop.run_in_executor(self._flusher, self._engine.flush_wal)
+        flush.add_done_callback(self._flushed)
+
+    def _flushed(self, flush: "asyncio.Future[None]") -> None:
+        if self._failure:
+            flush.exception()
+            return
+        if error := flush.exception():
+            self._fail(error if isinstance(error, StorageFailed) else StorageFailed(str(error)))
+            return
+        failpoint.reach("after_flush")
+        assert self._flushing is not None
+        settled, self._flushing = self._flushing, None
+        now = time.monotonic()
+        self.figures.fsync_latency.observe(now - self._flush_began, now)
+        try:
+            self._settle(settled, now)
+        except StorageFailed as error:
+            self._fail(error)
+            return
+        self._flush()
+        self._pump_soon()
+
+    def _settle(self, settled: list[_Written], now: float) -> None:
+        position = settled[-1].plan.last_position
+        if position > self.durable_position:
+            self._mark.write(position)
+        failpoint.reach("before_ack")
+        self.durable_position = position
+        for written in settled:
+            self._count(written, now)
+            for submission, verdict in zip(
+                written.submissions, written.plan.verdicts, strict=True
+            ):
+                if not submission.answer.done():
+                    submission.answer.set_result(verdict)
+        if self._durable_waiters:
+            waiting, self._durable_waiters = self._durable_waiters, []
+            for wanted, waiter in waiting:
+                if wanted > position:
+                    self._durable_waiters.append((wanted, waiter))
+                elif not waiter.done():
+                    waiter.set_result(None)
+
+    def _count(self, written: _Written, now: float) -> None:
+        figures = self.figures
+        figures.commits += 1
+        figures.events += written.plan.events
+        for verdict in written.plan.verdicts:
+            figures.duplicates += verdict.duplicates
+            figures.rejections += len(verdict.rejections)
+        if written.submissions:
+            figures.commit_latency.observe(now - written.submissions[0].submitted_at, now)
+        bucket = 1 << (max(written.plan.events, 1) - 1).bit_length()
+        figures.batch_sizes[bucket] = figures.batch_sizes.get(bucket, 0) + 1
+
+    def _fail(self, error: StorageFailed) -> None:
+        self._failure = error
+        waiting = [submission.answer for submission in self._queue]
+        for written in [*(self._flushing or []), *self._written]:
+            waiting += [submission.answer for submission in written.submissions]
+        if self._stalled:
+            waiting += [submission.answer for submission in self._stalled.submissions]
+        for answer in waiting:
+            self._answer_with(answer, error)
+        for _, waiter in self._durable_waiters:
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._queue.clear()
+        self._durable_waiters.clear()
+        self._on_failure(error)
+
+    @staticmethod
+    def _answer_with(answer: asyncio.Future[Verdict], error: Exception) -> None:
+        if not answer.done():
+            answer.set_exception(error)

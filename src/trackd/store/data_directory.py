@@ -1,0 +1,127 @@
+"""The data directory: what stands around the partitions.
+
+    DIR/lock                  held by the one process that has the directory open
+    DIR/manifest.json         which data set this is, how many partitions it has; written once
+    DIR/partition-0000/       RocksDB
+    DIR/partition-0000.mark   the durable mark of that partition (mark.py)
+
+The number of partitions is part of where every waybill lives, so it never changes. The data set id is part of
+every position, so that a position is never taken for one of other data.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from trackd.store.errors import DirectoryInUse, StorageFailed, WrongData
+
+FORMAT_VERSION = 1
+PARTITIONS_MAX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a data directory is."""
+
+    format_version: int
+    data_set_id: str
+    partition_count: int
+
+
+class DataDirectory:
+    """A data directory that this process has to itself until `close`."""
+
+    def __init__(self, path: Path, partition_count: int | None, default_count: int) -> None:
+        """Opens or makes the directory.
+
+        partition_count: what a new directory gets, and what an old one must have; None takes what is there, or
+        default_count. Raises DirectoryInUse, WrongData or StorageFailed.
+        """
+        self.path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise DirectoryInUse(f"{path} is in use by another process") from error
+        try:
+            self.manifest = self._read() or self._make(partition_count or default_count)
+            if partition_count not in {None, self.manifest.partition_count}:
+                raise WrongData(
+                    f"{path} has {self.manifest.partition_count} partitions, not {partition_count}; "
+                    "the number is fixed when the data is made"
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> Manifest | None:
+        file = self.path / "manifest.json"
+        try:
+            fields = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            if any(self.path.glob("partition-*")):
+                raise WrongData(f"{file} is missing, but there are partitions") from None
+            return None
+        except (OSError, ValueError) as error:
+            raise WrongData(f"{file} cannot be read: {error}") from error
+        if fields.get("format_version") != FORMAT_VERSION:
+            raise WrongData(
+                f"{self.path} has format {fields.get('format_version')}; "
+                f"this version of trackd reads format {FORMAT_VERSION}"
+            )
+        try:
+            return Manifest(**fields)
+        except TypeError as error:
+            raise WrongData(f"{file} is not a manifest: {error}") from error
+
+    def _make(self, partition_count: int) -> Manifest:
+        if not 1 <= partition_count <= PARTITIONS_MAX:
+            raise WrongData(f"{partition_count} partitions: must be 1-{PARTITIONS_MAX}")
+        return self._write(partition_count)
+
+    def _write(self, partition_count: int) -> Manifest:
+        manifest = Manifest(FORMAT_VERSION, secrets.token_hex(8), partition_count)
+        new = self.path / "manifest.json.new"
+        try:
+            with new.open("wb") as file:
+                file.write(json.dumps(asdict(manifest), indent=2).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path / "manifest.json")
+            sync_directory(self.path)
+        except OSError as error:
+            raise StorageFailed(f"{new}: {error}") from error
+        return manifest
+
+    def become_another_data_set(self) -> None:
+        """Gives the data a new identity, after a loss was accepted: every position handed out before is void."""
+        self.manifest = self._write(self.manifest.partition_count)
+
+    def partition_path(self, partition: int) -> Path:
+        """Where the RocksDB files of a partition are."""
+        return self.path / f"partition-{partition:04}"
+
+    def mark_path(self, partition: int) -> Path:
+        """Where the durable mark of a partition is."""
+        return self.path / f"partition-{partition:04}.mark"
+
+    def close(self) -> None:
+        """Lets another process have the directory."""
+        os.close(self._lock)
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the entries of a directory durable. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

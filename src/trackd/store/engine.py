@@ -1,0 +1,336 @@
+"""The one file that imports rocksdict: tables of bytes, written in atomic batches, made durable by a flush.
+
+`Engine` is the contract, `RocksEngine` keeps it on disk; `memory_engine.py` keeps it in a dict for tests and
+simulations, and one test suite holds both to it. What RocksDB through rocksdict really does, and what follows:
+
+* `write` holds Python's lock, `flush_wal` releases it: write unsynced, flush from a thread, never `sync=True`.
+* A written batch can be read at once but is durable only after the next flush: the caller gates its readers.
+* A stalled write would block inside the lock: `no_slowdown` makes it raise, as WriteStalled, with nothing written.
+* After any other failure of write or flush the engine is not to be used again: StorageFailed.
+* An iterator keeps a raw pointer to its bound, and ends silently at a damaged block: nobody but `scan` iterates;
+  its frame keeps the bound alive and it asks for the status at the end.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    ColumnFamily,
+    DBCompressionType,
+    DBRecoveryMode,
+    Env,
+    MemtableFactory,
+    Options,
+    Rdict,
+    ReadOptions,
+    SliceTransform,
+    WriteBatch,
+    WriteOptions,
+)
+
+from trackd.store.errors import DataDamaged, DirectoryInUse, StorageFailed, StoreError, WriteStalled
+from trackd.store.keys import HASH_LENGTH, Table
+
+Rows = Iterable[tuple[bytes, bytes | None]]
+
+
+class Engine(Protocol):
+    """Ordered tables of bytes.
+
+    Order: keys are compared as bytes. Atomicity: a batch is there wholly or not at all, after a crash too.
+    Durability: what was written is on disk once a `flush_wal` that began afterwards has returned; a crash may
+    lose what was written later, and never an earlier batch without all later ones.
+    """
+
+    def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
+        """Puts every row of the batch, or deletes those of value None, all or nothing.
+
+        Raises WriteStalled (nothing was written) or StorageFailed.
+        """
+
+    def flush_wal(self) -> None:
+        """Makes everything written durable. Blocks: call it from a thread. Raises StorageFailed."""
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """The value of a key. Raises DataDamaged."""
+
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of many keys, in their order; much cheaper than one by one. Raises DataDamaged."""
+
+    def scan_prefix(
+        self, table: Table, prefix: bytes, *, start: bytes | None = None, newest_first: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The rows whose key begins with prefix (8 bytes or more), in key order, or backwards.
+
+        start: the first key to return, included. Raises DataDamaged rather than end early.
+        """
+
+    def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Every row from start on, in key order. Raises DataDamaged rather than end early."""
+
+    def last_key(self, table: Table) -> bytes | None:
+        """The greatest key of a table; None if it is empty. Raises DataDamaged."""
+
+    def delete_all(self, table: Table) -> None:
+        """Deletes every row of a table. Raises StorageFailed."""
+
+    def figures(self) -> Mapping[str, int]:
+        """What the engine says of itself, by the name of the figure; see ENGINE_FIGURES."""
+
+    def close(self) -> None:
+        """Closes the files. Blocks: call it from a thread. Nothing may be running."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """How much memory and work the engine may take. Bytes, per partition unless said otherwise."""
+
+    write_buffer_bytes: int = 64 << 20
+    background_threads: int = 2
+    level0_compaction_files: int = 4
+    level0_slowdown_files: int = 20
+    level0_stop_files: int = 36
+
+
+# What `figures` reports, and RocksDB's name for it. Summed over tables where `all` stands, else of the table named.
+ENGINE_FIGURES: dict[str, tuple[str, Table | None]] = {
+    "events_estimate": ("rocksdb.estimate-num-keys", Table.EVENTS),
+    "waybills_estimate": ("rocksdb.estimate-num-keys", Table.STATUS),
+    "memtable_bytes": ("rocksdb.cur-size-all-mem-tables", None),
+    "table_readers_bytes": ("rocksdb.estimate-table-readers-mem", None),
+    "immutable_memtables": ("rocksdb.num-immutable-mem-table", None),
+    "sst_bytes": ("rocksdb.total-sst-files-size", None),
+    "pending_compaction_bytes": ("rocksdb.estimate-pending-compaction-bytes", None),
+    "running_compactions": ("rocksdb.num-running-compactions", Table.EVENTS),
+    "running_flushes": ("rocksdb.num-running-flushes", Table.EVENTS),
+    "write_stopped": ("rocksdb.is-write-stopped", Table.EVENTS),
+    "delayed_write_rate": ("rocksdb.actual-delayed-write-rate", Table.EVENTS),
+    "background_errors": ("rocksdb.background-errors", Table.EVENTS),
+    "block_cache_bytes": ("rocksdb.block-cache-usage", Table.EVENTS),
+}
+
+_BLOOM_BITS = 10
+_BLOCK_BYTES = 8 << 10
+_MAX_WRITE_BUFFERS = 4
+_HASH_BUCKETS = (1_000_000, 4, 4)  # buckets, height, branching
+
+
+class SharedCache:
+    """The block cache that all partitions of a process share."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.cache = Cache(capacity_bytes)
+
+
+def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> Options:
+    """The options of one column family; measured in docs/ARCHITECTURE.md."""
+    family = Options(raw_mode=True)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(cache.cache)
+    blocks.set_block_size(_BLOCK_BYTES)
+    blocks.set_bloom_filter(_BLOOM_BITS, False)
+    blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+    blocks.set_format_version(5)
+    if table in {Table.EVENTS, Table.STATUS}:
+        family.set_prefix_extractor(SliceTransform.create_fixed_prefix(HASH_LENGTH))
+        family.set_memtable_factory(MemtableFactory.hash_skip_list(*_HASH_BUCKETS))
+    family.set_block_based_table_factory(blocks)
+    family.set_write_buffer_size(options.write_buffer_bytes)
+    family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS)
+    family.set_compression_type(DBCompressionType.lz4())
+    family.set_bottommost_compression_type(DBCompressionType.zstd())
+    family.set_level_zero_file_num_compaction_trigger(options.level0_compaction_files)
+    family.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_files)
+    family.set_level_zero_stop_writes_trigger(options.level0_stop_files)
+    family.set_target_file_size_base(options.write_buffer_bytes)
+    family.set_max_bytes_for_level_base(options.write_buffer_bytes * 4)
+    return family
+
+
+def _database_options(options: EngineOptions) -> Options:
+    database = Options(raw_mode=True)
+    database.create_if_missing(True)
+    database.create_missing_column_families(True)
+    # Hashed memtables cannot be written concurrently; there is one writer anyway.
+    database.set_allow_concurrent_memtable_write(False)
+    database.set_max_background_jobs(options.background_threads)
+    database.set_avoid_unnecessary_blocking_io(True)
+    database.set_recycle_log_file_num(0)
+    database.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    database.set_bytes_per_sync(1 << 20)
+    database.set_max_log_file_size(16 << 20)
+    database.set_keep_log_file_num(4)
+    # The default preallocates as much as a write buffer per log: too much for a small file system.
+    database.set_manifest_preallocation_size(64 << 10)
+    environment = Env()
+    environment.set_background_threads(options.background_threads)
+    environment.lower_thread_pool_cpu_priority()
+    database.set_env(environment)
+    return database
+
+
+def _translated(error: Exception) -> StoreError:
+    """rocksdict raises plain Exceptions; their text begins with RocksDB's kind of error."""
+    text = str(error)
+    if "Write stall" in text or text.startswith("Result incomplete"):
+        return WriteStalled(text)
+    if "LOCK" in text and ("lock" in text or "Resource temporarily" in text):
+        return DirectoryInUse(text)
+    if text.startswith("Corruption"):
+        return DataDamaged(text)
+    return StorageFailed(text)
+
+
+class RocksEngine:
+    """The Engine on disk: one RocksDB directory."""
+
+    def __init__(self, path: Path, options: EngineOptions, cache: SharedCache) -> None:
+        """Opens or makes the directory. Raises DirectoryInUse, DataDamaged or StorageFailed. Holds Python's lock."""
+        families = {table.value: _table_options(table, options, cache) for table in Table}
+        try:
+            self._database = Rdict(
+                os.fspath(path), options=_database_options(options), column_families=families
+            )
+        except Exception as error:
+            raise _translated(error) from error
+        self._families: dict[Table, Rdict] = {
+            table: self._database.get_column_family(table.value) for table in Table
+        }
+        self._handles: dict[Table, ColumnFamily] = {
+            table: self._database.get_column_family_handle(table.value) for table in Table
+        }
+        self._write_options = WriteOptions()
+        self._write_options.no_slowdown = True
+
+    def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
+        """See Engine."""
+        rocks_batch = WriteBatch(raw_mode=True)
+        put = rocks_batch.put
+        for table, rows in batch:
+            handle = self._handles[table]
+            for key, value in rows:
+                if value is None:
+                    rocks_batch.delete(key, handle)
+                else:
+                    put(key, value, handle)
+        try:
+            self._database.write(rocks_batch, self._write_options)
+        except Exception as error:
+            raise self._of_a_write(error) from error
+
+    def flush_wal(self) -> None:
+        """See Engine."""
+        try:
+            self._database.flush_wal(True)
+        except Exception as error:
+            raise self._of_a_write(error) from error
+
+    @staticmethod
+    def _of_a_write(error: Exception) -> StoreError:
+        translated = _translated(error)
+        return translated if isinstance(translated, WriteStalled) else StorageFailed(str(error))
+
+    def get(self, table: Table, key: bytes) -> bytes | None:
+        """See Engine."""
+        try:
+            value: bytes | None = self._families[table].get(key)
+        except Exception as error:
+            raise DataDamaged(f"{table.value}: {error}") from error
+        return value
+
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
+        """See Engine."""
+        try:
+            values: list[bytes | None] = self._families[table].get(list(keys)) or []
+        except Exception as error:
+            raise DataDamaged(f"{table.value}: {error}") from error
+        return values
+
+    def scan_prefix(
+        self, table: Table, prefix: bytes, *, start: bytes | None = None, newest_first: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """See Engine."""
+        read_options = ReadOptions()
+        read_options.set_prefix_same_as_start(True)
+        iterator = self._families[table].iter(read_options)
+        if newest_first:
+            # 0xff sorts after any order byte; the prefix is what stops the scan, in both directions.
+            iterator.seek_for_prev(start or prefix + b"\xff" * 32)
+            step = iterator.prev
+        else:
+            iterator.seek(start or prefix)
+            step = iterator.next
+        while iterator.valid():
+            key: bytes = iterator.key()
+            if not key.startswith(prefix):
+                break
+            yield key, iterator.value()
+            step()
+        self._ended_well(table, iterator)
+
+    def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See Engine."""
+        read_options = ReadOptions()
+        read_options.set_total_order_seek(True)
+        iterator = self._families[table].iter(read_options)
+        if start:
+            iterator.seek(start)
+        else:
+            iterator.seek_to_first()
+        while iterator.valid():
+            yield iterator.key(), iterator.value()
+            iterator.next()
+        self._ended_well(table, iterator)
+
+    @staticmethod
+    def _ended_well(table: Table, iterator: Any) -> None:
+        try:
+            iterator.status()
+        except Exception as error:
+            raise DataDamaged(f"{table.value}: {error}") from error
+
+    def last_key(self, table: Table) -> bytes | None:
+        """See Engine."""
+        read_options = ReadOptions()
+        read_options.set_total_order_seek(True)
+        iterator = self._families[table].iter(read_options)
+        iterator.seek_to_last()
+        self._ended_well(table, iterator)
+        key: bytes | None = iterator.key() if iterator.valid() else None
+        return key
+
+    def delete_all(self, table: Table) -> None:
+        """See Engine."""
+        last = self.last_key(table)
+        if last is None:
+            return
+        rocks_batch = WriteBatch(raw_mode=True)
+        rocks_batch.delete_range(b"", last + b"\0", self._handles[table])
+        try:
+            self._database.write(rocks_batch)
+        except Exception as error:
+            raise StorageFailed(str(error)) from error
+
+    def figures(self) -> Mapping[str, int]:
+        """See Engine."""
+        figures = {}
+        for name, (rocks_name, only) in ENGINE_FIGURES.items():
+            tables = [only] if only else list(Table)
+            figures[name] = sum(
+                self._families[table].property_int_value(rocks_name) or 0 for table in tables
+            )
+        return figures
+
+    def close(self) -> None:
+        """See Engine."""
+        self._families.clear()
+        self._handles.clear()
+        with suppress(Exception):  # nothing can be done about it, and everything is in the log
+            self._database.close()

@@ -1,0 +1,255 @@
+"""Plan: what a commit will write, decided without I/O but reads.
+
+The planner is the hot path of trackd: for every scan it recognises repeats, folds the scan into its waybill's
+status, and encodes the event row, the log entry and the status row. It is narrower than the rest is elegant,
+because a microsecond here is a tenth of the machine; the figures are in docs/ARCHITECTURE.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_64_digest
+
+from trackd.domain.fold import EVENTFUL_STEPS, Course, fold
+from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
+from trackd.domain.validation import Fault
+from trackd.domain.vocabulary import EventCode, Rejection
+from trackd.store import records
+from trackd.store.engine import Engine, Rows
+from trackd.store.events import fold_event, is_same_scan, parse_event
+from trackd.store.keys import (
+    META_STATUS_CHECKPOINT,
+    ORDER_LENGTH,
+    Table,
+    pack_order,
+    position_key,
+)
+from trackd.store.statuses import StatusTable, WriteBack
+
+
+ScanTuple = tuple[int, str, str, int, int, int, str, int, bytes]
+"""A validated scan: index in its batch, waybill number, event id, code, step (lifecycle.step_of), occurred_at_ms,
+facility code, mask of flags it clears by name (events.clears_of), and the event's wire bytes without server fields.
+A plain tuple: a named one costs four times as much to make, and one is made per scan."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What became of one submission's scans. `rejections` are (index, fault)."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    rejections: list[tuple[int, Fault]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A commit to be written: all of it or nothing."""
+
+    batch: list[tuple[Table, Rows]]
+    verdicts: list[Verdict]
+    last_position: int
+    events: int
+    write_back: WriteBack | None
+
+
+NOTHING = records.encode_status(records.NO_STATUS)
+_VOIDED = int(Course.VOIDED)
+_PLAIN = int(Course.PLAIN)
+_EVENTFUL = int(Course.EVENTFUL)
+_EVENT_VOIDED = int(EventCode.EVENT_VOIDED)
+_HEAD_LENGTH = records.STATUS_HEAD.size
+_unpack_head = records.STATUS_HEAD.unpack_from
+_pack_head = records.STATUS_HEAD.pack
+_pack_entry = records.ENTRY_HEAD.pack
+_CHANGED = records.CHANGED
+_FIRST_OCCURRENCE = records.FIRST_OCCURRENCE
+_CORRECTION = records.CORRECTION
+_LAST_IS_THIS = records.LAST_IS_THIS
+_LAST_IS_ANOTHER = records.LAST_IS_ANOTHER
+_BIT = records.MILESTONE_BITS
+
+
+class Planner:
+    """Decides what a partition's next commit writes. One caller, one plan at a time, each plan written in order."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        statuses: StatusTable,
+        *,
+        position: int,
+        recorded_at_ms: int,
+        waybill_events_max: int,
+        write_back_rows_max: int,
+    ) -> None:
+        self._engine = engine
+        self._statuses = statuses
+        self._waybill_events_max = waybill_events_max
+        self._write_back_rows_max = write_back_rows_max
+        self.position = position
+        self._recorded_at_ms = recorded_at_ms
+        # The rows of the plan being made; slow paths look into them.
+        self._events: dict[bytes, bytes] = {}
+
+    def plan(self, submissions: Sequence[Sequence[ScanTuple]], now_ms: int) -> Plan:
+        """Plans one commit for the scans of submissions, in order. Raises DataDamaged, and then planned nothing."""
+        # A clock that goes back must not make recorded times go back.
+        recorded_at_ms = max(now_ms, self._recorded_at_ms)
+        first_position = self.position + 1
+        self._events = {}
+        dirty = self._statuses.dirty
+        cold = {scan[1] for scans in submissions for scan in scans if scan[1] not in dirty}
+        known = self._statuses.fetch(cold) if cold else {}
+        changed: dict[str, bytes] = {}
+        entries: list[bytes] = []
+        verdicts = []
+        for scans in submissions:
+            verdict = Verdict()
+            self._plan_scans(scans, verdict, changed, known, entries, recorded_at_ms)
+            verdicts.append(verdict)
+        # From here on nothing can fail.
+        self._recorded_at_ms = recorded_at_ms
+        batch: list[tuple[Table, Rows]] = []
+        if entries:
+            self.position += len(entries)
+            head = records.BLOCK_HEAD.pack(records.FORMAT_VERSION, recorded_at_ms, len(entries))
+            block = head + b"".join(entries)
+            batch.append((Table.EVENTS, self._events.items()))
+            batch.append((Table.LOG, [(position_key(self.position), block)]))
+            self._statuses.put(changed, first_position)
+        write_back = self._statuses.due(self.position, self._write_back_rows_max)
+        if write_back:
+            batch += rows_of(write_back)
+        return Plan(batch, verdicts, self.position, len(entries), write_back)
+
+    def plan_checkpoint(self) -> Plan | None:
+        """Plans to write a part of what is dirty, for a shutdown; None when everything is written."""
+        write_back = self._statuses.everything(self.position, self._write_back_rows_max)
+        if write_back is None:
+            return None
+        return Plan(rows_of(write_back), [], self.position, 0, write_back)
+
+    def _plan_scans(
+        self,
+        scans: Sequence[ScanTuple],
+        verdict: Verdict,
+        changed: dict[str, bytes],
+        known: dict[str, bytes],
+        entries: list[bytes],
+        recorded_at_ms: int,
+    ) -> None:
+        suffix = records.recorded_at_suffix(recorded_at_ms)
+        dirty, events, count_max = self._statuses.dirty, self._events, self._waybill_events_max
+        position = self.position + len(entries)
+        for index, waybill, event_id, code, step, occurred_at_ms, facility, clears, wire in scans:
+            row = changed.get(waybill) or dirty.get(waybill) or known.get(waybill) or NOTHING
+            (_, before, flags_before, announced, course, count, first_at, newest, last, updated_at,
+             _, place_length, last_length) = _unpack_head(row)  # fmt: skip
+            place_end = _HEAD_LENGTH + place_length
+            last_end = place_end + last_length
+            place = place_before = row[_HEAD_LENGTH:place_end]
+            fingerprints = row[last_end:]
+            id_hash = xxh3_64_digest(event_id.encode())
+            number = waybill.encode()
+            prefix = xxh3_64_digest(number) + number + b"\0"
+            order = pack_order(occurred_at_ms, code, id_hash)
+            if (id_hash[:4] in fingerprints or count >= count_max) and self._is_no_news(
+                prefix, order, index, event_id, wire, verdict, count
+            ):
+                continue
+            key = prefix + order
+            events[key] = stored = wire + suffix
+            milestone, flags, marks, last_before = before, flags_before, 0, last
+            if order > newest and course != _VOIDED and step != _EVENT_VOIDED:
+                # The usual case: the newest event so far is one row of the table of life.
+                milestone, keeps, raises, moves, eventful = TRANSITIONS[before << STEP_BITS | step]
+                flags = (flags & keeps | raises) & ~clears
+                course = _EVENTFUL if eventful else course
+                newest = order
+                if moves:
+                    last, last_event, place = order, stored, facility.encode()
+                else:
+                    last_event = row[place_end:last_end]
+            elif course == _PLAIN and step not in EVENTFUL_STEPS:
+                # Late, on a journey on which nothing has happened: it moves nothing.
+                last_event = row[place_end:last_end]
+            else:
+                milestone, flags, course, newest, last, place, last_event = self._refold(prefix)
+                marks = _CORRECTION if step == _EVENT_VOIDED else 0
+            if milestone != before or flags != flags_before or place != place_before:
+                updated_at = recorded_at_ms
+                marks |= _CHANGED
+                if milestone != before and not announced & _BIT[milestone]:
+                    marks |= _FIRST_OCCURRENCE
+                announced |= _BIT[milestone]
+            if last != last_before:
+                marks |= _LAST_IS_THIS if last == order else _LAST_IS_ANOTHER
+            count += 1
+            if occurred_at_ms < first_at:
+                first_at = occurred_at_ms
+            position += 1
+            marks |= course << records.COURSE_SHIFT
+            entry = _pack_entry(
+                len(wire), marks, before, milestone, flags_before, flags, count, first_at
+            )
+            entries.append(entry + last + wire if marks & _LAST_IS_ANOTHER else entry + wire)
+            head = _pack_head(
+                1, milestone, flags, announced, course, count, first_at, newest, last,
+                updated_at or recorded_at_ms, position, len(place), len(last_event),
+            )  # fmt: skip
+            changed[waybill] = head + place + last_event + fingerprints + id_hash[:4]
+            verdict.accepted += 1
+
+    def _is_no_news(
+        self,
+        prefix: bytes,
+        order: bytes,
+        index: int,
+        event_id: str,
+        wire: bytes,
+        verdict: Verdict,
+        count: int,
+    ) -> bool:
+        """Whether a scan is a repeat, a conflict or one too many; counted in the verdict if so."""
+        earlier = self._events.get(prefix + order) or self._engine.get(Table.EVENTS, prefix + order)
+        if earlier is None:
+            # Another time or code under the same id, or only the same four bytes of its hash.
+            for key, value in self._timeline(prefix):
+                if key[-8:] == order[-8:]:
+                    earlier = value
+        if earlier is not None and is_same_scan(earlier, wire):
+            verdict.duplicates += 1
+            return True
+        if earlier is not None:
+            message = f"the waybill has an event {event_id!r} with other content; the first stays"
+            fault = Fault(Rejection.CONFLICT, "event_id", message)
+        elif count >= self._waybill_events_max:
+            message = f"the waybill has {count} events, at most {self._waybill_events_max}"
+            fault = Fault(Rejection.INVALID_FIELD, "waybill_number", message)
+        else:
+            return False
+        verdict.rejections.append((index, fault))
+        return True
+
+    def _timeline(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """A waybill's events, those of the plan being made included, in order."""
+        stored = dict(self._engine.scan_prefix(Table.EVENTS, prefix))
+        stored.update(item for item in self._events.items() if item[0].startswith(prefix))
+        return sorted(stored.items())
+
+    def _refold(self, prefix: bytes) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
+        """Folds a waybill's whole timeline: milestone, flags, course, newest, last, place, last_event."""
+        timeline = self._timeline(prefix)
+        parsed = {key[-ORDER_LENGTH:]: (parse_event(value), value) for key, value in timeline}
+        folded = fold([fold_event(order, event) for order, (event, _) in parsed.items()])
+        event, value = parsed[folded.last]
+        newest = timeline[-1][0][-ORDER_LENGTH:]
+        place = event.facility_code.encode()
+        return folded.milestone, folded.flags, folded.course, newest, folded.last, place, value
+
+
+def rows_of(write_back: WriteBack) -> list[tuple[Table, Rows]]:
+    """The rows of a write-back, its checkpoint included."""
+    checkpoint = (META_STATUS_CHECKPOINT, position_key(write_back.checkpoint))
+    return [(Table.STATUS, write_back.rows), (Table.META, [checkpoint])]

@@ -1,0 +1,63 @@
+"""After a loss that the operator accepted: everything derived is built again from the events that are left.
+
+Positions start anew, in the order of the events table, so all that hold for any data hold for this: positions
+without gaps, statuses that are the fold of their timelines. The caller gives the data a new identity.
+"""
+
+from trackd.domain.lifecycle import step_of
+from trackd.store.engine import Engine
+from trackd.store.events import clears_of, parse_event
+from trackd.store.keys import META_STATUS_CHECKPOINT, Table
+from trackd.store.planner import Planner, ScanTuple
+from trackd.store.statuses import StatusTable
+
+_EVENTS_AT_A_TIME = 1_000
+
+
+def rebuild(engine: Engine, now_ms: int, waybill_events_max: int) -> int:
+    """Builds log and statuses from the events; returns how many there are. Raises DataDamaged, StorageFailed.
+
+    Interrupted, it is simply run again: it begins by deleting what it builds.
+    """
+    engine.delete_all(Table.LOG)
+    engine.delete_all(Table.STATUS)
+    engine.write([(Table.META, [(META_STATUS_CHECKPOINT, None)])])
+    statuses = StatusTable(engine, cache_bytes=0, write_back_events=0, checkpoint=0)
+    planner = Planner(
+        engine,
+        statuses,
+        position=0,
+        recorded_at_ms=0,
+        waybill_events_max=waybill_events_max,
+        write_back_rows_max=_EVENTS_AT_A_TIME,
+    )
+    scans: list[ScanTuple] = []
+    for _, stored in engine.scan_all(Table.EVENTS):
+        scans.append(_scan(stored))
+        if len(scans) == _EVENTS_AT_A_TIME:
+            _commit(engine, statuses, planner, scans, now_ms)
+            scans = []
+    _commit(engine, statuses, planner, scans, now_ms)
+    engine.flush_wal()
+    return planner.position
+
+
+def _scan(stored: bytes) -> ScanTuple:
+    event = parse_event(stored)
+    event.ClearField("recorded_at_ms")
+    step = step_of(event.code, event.reason)
+    return (0, event.waybill_number, event.event_id, event.code, step, event.occurred_at_ms,
+            event.facility_code, clears_of(event), event.SerializeToString())  # fmt: skip
+
+
+def _commit(
+    engine: Engine,
+    statuses: StatusTable,
+    planner: Planner,
+    scans: list[ScanTuple],
+    now_ms: int,
+) -> None:
+    plan = planner.plan([scans], now_ms)
+    engine.write(plan.batch)
+    if plan.write_back:
+        statuses.written_back(plan.write_back)

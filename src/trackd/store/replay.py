@@ -1,0 +1,114 @@
+"""After a crash: the statuses that were not written back are made again from the log.
+
+Every row on disk is current up to the checkpoint or further. Each entry of the log after it carries the whole
+status of its waybill after it, so nothing is folded: the row is taken as it is and the entries are laid over it.
+"""
+
+from xxhash import xxh3_64_digest
+
+from trackd.store import records
+from trackd.store.engine import Engine
+from trackd.store.errors import DataDamaged
+from trackd.store.events import parse_event
+from trackd.store.keys import (
+    META_STATUS_CHECKPOINT,
+    Table,
+    event_order,
+    events_prefix,
+    position_key,
+    position_of,
+)
+from trackd.store.records import NO_STATUS, LogEntry, StatusRow
+from trackd.store.statuses import StatusTable
+from trackd.v1.event_pb2 import ScanEvent
+
+# Rows are looked up in one go for so many blocks of the log; bounds the memory of a recovery.
+_BLOCKS_AT_A_TIME = 64
+
+
+def checkpoint_of(engine: Engine) -> int:
+    """The position up to which every status on disk is current."""
+    stored = engine.get(Table.META, META_STATUS_CHECKPOINT)
+    return position_of(stored) if stored else 0
+
+
+def last_position(engine: Engine) -> int:
+    """The position of the last event in the log; 0 if there is none."""
+    key = engine.last_key(Table.LOG)
+    return position_of(key) if key else 0
+
+
+def last_recorded_at_ms(engine: Engine) -> int:
+    """The recorded time of the last event in the log; 0 if there is none."""
+    key = engine.last_key(Table.LOG)
+    block = engine.get(Table.LOG, key) if key else None
+    return next(records.decode_block(0, block)).recorded_at_ms if block else 0
+
+
+def replay(engine: Engine, statuses: StatusTable) -> int:
+    """Brings the statuses up to date with the log; returns how many entries it took. Raises DataDamaged."""
+    blocks: list[list[LogEntry]] = []
+    taken = 0
+    start = position_key(statuses.checkpoint + 1)
+    for key, block in engine.scan_all(Table.LOG, start):
+        blocks.append(list(records.decode_block(position_of(key), block)))
+        if len(blocks) == _BLOCKS_AT_A_TIME:
+            taken += _lay_over(engine, statuses, blocks)
+            blocks = []
+    return taken + _lay_over(engine, statuses, blocks)
+
+
+def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]]) -> int:
+    parsed = [[(entry, parse_event(entry.event)) for entry in block] for block in blocks]
+    numbers = {event.waybill_number for block in parsed for _, event in block}
+    known = statuses.fetch(numbers - statuses.dirty.keys())
+    for block in parsed:
+        changed: dict[str, bytes] = {}
+        for entry, event in block:
+            number = event.waybill_number
+            row = changed.get(number) or statuses.dirty.get(number) or known.get(number)
+            before = records.decode_status(row) if row else None
+            if before and before.position >= entry.position:
+                continue  # written back with a later commit than the checkpoint tells
+            after = _after(engine, before, entry, event)
+            fingerprint = xxh3_64_digest(event.event_id.encode())[: records.FINGERPRINT_LENGTH]
+            changed[number] = records.encode_status(
+                after._replace(fingerprints=after.fingerprints + fingerprint)
+            )
+        if block:
+            statuses.put(changed, block[0][0].position)
+    return sum(len(block) for block in blocks)
+
+
+def _after(
+    engine: Engine, before: StatusRow | None, entry: LogEntry, event: ScanEvent
+) -> StatusRow:
+    """The row after an entry, but for the entry's own fingerprint."""
+    order = event_order(event.occurred_at_ms, event.code, event.event_id)
+    row = before or NO_STATUS
+    changed = bool(entry.marks & records.CHANGED)
+    last, last_event, facility = row.last, row.last_event, row.facility
+    if entry.marks & records.LAST_IS_THIS:
+        last, facility = order, event.facility_code.encode()
+        last_event = entry.event + records.recorded_at_suffix(entry.recorded_at_ms)
+    elif entry.marks & records.LAST_IS_ANOTHER:
+        last = entry.last
+        stored = engine.get(Table.EVENTS, events_prefix(event.waybill_number) + last)
+        if stored is None:
+            raise DataDamaged(f"position {entry.position} refers to an event that is not there")
+        last_event, facility = stored, parse_event(stored).facility_code.encode()
+    return StatusRow(
+        milestone=entry.milestone,
+        flags=entry.flags,
+        announced=row.announced | (records.MILESTONE_BITS[entry.milestone] if changed else 0),
+        course=entry.course,
+        event_count=entry.event_count,
+        first_event_at_ms=entry.first_event_at_ms,
+        newest=max(row.newest, order),
+        last=last,
+        updated_at_ms=entry.recorded_at_ms if changed or not before else row.updated_at_ms,
+        position=entry.position,
+        facility=facility,
+        last_event=last_event,
+        fingerprints=row.fingerprints,
+    )
