@@ -1,0 +1,79 @@
+"""THE CLIENT: scanners with an offline spool, front ends, operators. The public names; nothing else
+is.
+
+A client of the gRPC contract in proto/: it never imports the server's rooms, and the store least of
+all.
+
+    async with Scanner("127.0.0.1:50551", spool=spool) as scanner:
+        event = scan_event(event_id=spool.event_id(), waybill_number=…, code="PICKED_UP")
+        await scanner.scan(event)
+
+    async with FrontEnd("127.0.0.1:50551") as front_end:
+        status = await front_end.get_status("SF1234567890")
+
+SyncScanner, SyncFrontEnd and SyncAdmin do the same without an event loop.
+"""
+
+from trackd.client.admin import Admin
+from trackd.client.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NotPermitted,
+    PositionUnknown,
+    ScansNotSent,
+    ServerFault,
+    ServerOverloaded,
+    ServerUnavailable,
+    SpoolBroken,
+    SpoolError,
+    SpoolFull,
+    SpoolInUse,
+    TrackdError,
+    WaybillNotFound,
+)
+from trackd.client.events import RejectedScan, receipt, scan_event
+from trackd.client.front_end import FrontEnd, Statuses
+from trackd.client.options import BackoffOptions, FrontEndOptions, ScannerOptions, SpoolOptions
+from trackd.client.scanner import Scanner
+from trackd.client.spool import Spool
+from trackd.client.spool_file import SpoolLevel
+from trackd.client.sync import SyncAdmin, SyncFrontEnd, SyncScanner
+from trackd.client.uplink import ScanCounts
+from trackd.v1.event_pb2 import Receipt, ScanEvent, ShipmentStatus
+
+__all__ = [
+    "Admin",
+    "BackoffOptions",
+    "DeadlineExceeded",
+    "FrontEnd",
+    "FrontEndOptions",
+    "InvalidRequest",
+    "NotPermitted",
+    "PositionUnknown",
+    "Receipt",
+    "RejectedScan",
+    "ScanCounts",
+    "ScanEvent",
+    "Scanner",
+    "ScannerOptions",
+    "ScansNotSent",
+    "ServerFault",
+    "ServerOverloaded",
+    "ServerUnavailable",
+    "ShipmentStatus",
+    "Spool",
+    "SpoolBroken",
+    "SpoolError",
+    "SpoolFull",
+    "SpoolInUse",
+    "SpoolLevel",
+    "SpoolOptions",
+    "Statuses",
+    "SyncAdmin",
+    "SyncFrontEnd",
+    "SyncScanner",
+    "TrackdError",
+    "WaybillNotFound",
+    "receipt",
+    "scan_event",
+]

@@ -1,0 +1,233 @@
+"""A front end's look-ups: statuses and timelines, with deadlines and retries of reads.
+
+Reads only. Nothing here takes scans in; which channel serves a waybill is decided in channel.py.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import grpc
+from grpc import aio
+
+from trackd.client.channel import Channels, call_with_retries
+from trackd.client.options import LOOKUP_WAYBILLS_LIMIT, PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
+from trackd.v1.tracking_pb2 import (
+    BatchGetStatusRequest,
+    BatchGetStatusResponse,
+    GetStatusRequest,
+    GetTimelineRequest,
+    GetTimelineResponse,
+    TimelineOrder,
+)
+from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
+
+if TYPE_CHECKING:
+    from trackd.v1.tracking_pb2_grpc import TrackingServiceAsyncStub
+
+
+@dataclass(frozen=True, slots=True)
+class Statuses:
+    """The answer to a look-up of many waybills; in the order of the request, repeats once."""
+
+    found: list[ShipmentStatus]
+    missing: list[str]
+
+
+class FrontEnd:
+    """Asks trackd where shipments are.
+
+        async with FrontEnd("127.0.0.1:50551") as front_end:
+            status = await front_end.get_status("SF1234567890")
+
+    - Every read sees what was acknowledged before it began.
+    - `timeout_ms` bounds a call with its retries: per call, or per page of a timeline.
+    - Calls raise a TrackdError: WaybillNotFound, InvalidRequest, ServerUnavailable,
+      DeadlineExceeded …
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        options: FrontEndOptions | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """Connects with the first call. `server` is HOST:PORT."""
+        self._server = server
+        self._credentials = credentials
+        self._options = options or FrontEndOptions()
+        self._opened: Channels | None = None
+        self._stubs: dict[aio.Channel, TrackingServiceAsyncStub] = {}
+
+    async def get_status(
+        self, waybill_number: str, *, min_position: str = "", timeout_ms: int | None = None
+    ) -> ShipmentStatus:
+        """Where one shipment is; WaybillNotFound where no scan of it was ever accepted."""
+        response = await call_with_retries(
+            self._stub(waybill_number).GetStatus,
+            GetStatusRequest(waybill_number=waybill_number, min_position=min_position),
+            timeout_ms=self._timeout_ms(timeout_ms),
+            backoff=self._options.backoff,
+        )
+        return response.status
+
+    async def get_statuses(
+        self,
+        waybill_numbers: Iterable[str],
+        *,
+        min_position: str = "",
+        timeout_ms: int | None = None,
+    ) -> Statuses:
+        """Where any number of shipments are: calls of 500, several at a time. All of it, or it
+        raises.
+
+        `timeout_ms` bounds the whole look-up.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._timeout_ms(timeout_ms) / 1000
+        turns = asyncio.Semaphore(self._options.parallel_calls_max)
+
+        async def look_up(part: Sequence[str]) -> BatchGetStatusResponse:
+            async with turns:
+                return await call_with_retries(
+                    self._stub(part[0]).BatchGetStatus,
+                    BatchGetStatusRequest(waybill_numbers=part, min_position=min_position),
+                    timeout_ms=round((ends_at - loop.time()) * 1000),
+                    backoff=self._options.backoff,
+                )
+
+        look_ups = [asyncio.create_task(look_up(part)) for part in _parts(waybill_numbers)]
+        try:
+            return _merged(await asyncio.gather(*look_ups))
+        finally:
+            # After a failure the rest of the answers is of no use to anybody.
+            for each in look_ups:
+                each.cancel()
+
+    async def get_timeline(
+        self,
+        waybill_number: str,
+        *,
+        order: TimelineOrder.ValueType = TimelineOrder.TIMELINE_ORDER_OLDEST_FIRST,
+        page_size: int = 0,
+        min_position: str = "",
+        timeout_ms: int | None = None,
+    ) -> AsyncIterator[GetTimelineResponse]:
+        """The history of one shipment in event time, page by page, each asked for when wanted."""
+        page_token = ""
+        while True:
+            page = await self.timeline_page(
+                waybill_number,
+                order=order,
+                page_size=page_size,
+                page_token=page_token,
+                min_position=min_position,
+                timeout_ms=timeout_ms,
+            )
+            yield page
+            page_token = page.next_page_token
+            if not page_token:
+                return
+
+    async def timeline_page(
+        self,
+        waybill_number: str,
+        *,
+        order: TimelineOrder.ValueType = TimelineOrder.TIMELINE_ORDER_OLDEST_FIRST,
+        page_size: int = 0,
+        page_token: str = "",
+        min_position: str = "",
+        timeout_ms: int | None = None,
+    ) -> GetTimelineResponse:
+        """One page: `page_size` of 1-500 events, 0 for the server's default of 100."""
+        return await call_with_retries(
+            self._stub(waybill_number).GetTimeline,
+            GetTimelineRequest(
+                waybill_number=waybill_number,
+                order=order,
+                page_size=page_size,
+                page_token=page_token,
+                min_position=min_position,
+            ),
+            timeout_ms=self._timeout_ms(timeout_ms),
+            backoff=self._options.backoff,
+        )
+
+    async def timeline(
+        self,
+        waybill_number: str,
+        *,
+        order: TimelineOrder.ValueType = TimelineOrder.TIMELINE_ORDER_OLDEST_FIRST,
+        min_position: str = "",
+        timeout_ms: int | None = None,
+    ) -> list[ScanEvent]:
+        """The whole history of one shipment."""
+        pages = self.get_timeline(
+            waybill_number,
+            order=order,
+            page_size=PAGE_EVENTS_LIMIT,
+            min_position=min_position,
+            timeout_ms=timeout_ms,
+        )
+        return [event async for page in pages for event in page.events]
+
+    async def open(self) -> None:
+        """Gets ready to call; `async with` does it."""
+        if self._opened is not None:
+            raise RuntimeError("the front end is open")
+        self._opened = Channels(self._server, credentials=self._credentials)
+
+    async def close(self) -> None:
+        """Ends every call that is still running."""
+        await self._channels.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def _channels(self) -> Channels:
+        if self._opened is None:
+            raise RuntimeError("the front end is not open: use `async with`")
+        return self._opened
+
+    def _stub(self, waybill_number: str) -> "TrackingServiceAsyncStub":
+        channel = self._channels.for_waybill(waybill_number)
+        if channel not in self._stubs:
+            self._stubs[channel] = TrackingServiceStub(channel)
+        return self._stubs[channel]
+
+    def _timeout_ms(self, timeout_ms: int | None) -> int:
+        return self._options.deadline_ms if timeout_ms is None else timeout_ms
+
+
+def _parts(waybill_numbers: Iterable[str]) -> list[list[str]]:
+    """The numbers in calls of the size allowed, repeats left out; one channel serves them all."""
+    numbers = list(dict.fromkeys(waybill_numbers))
+    return [
+        numbers[start : start + LOOKUP_WAYBILLS_LIMIT]
+        for start in range(0, len(numbers), LOOKUP_WAYBILLS_LIMIT)
+    ]
+
+
+def _merged(responses: Iterable[BatchGetStatusResponse]) -> Statuses:
+    """One answer. Two spellings of a number in different calls are one waybill: it is kept once."""
+    found: dict[str, ShipmentStatus] = {}
+    missing: dict[str, None] = {}
+    for response in responses:
+        for status in response.statuses:
+            found.setdefault(status.waybill_number, status)
+        missing |= dict.fromkeys(response.missing_waybill_numbers)
+    return Statuses(found=list(found.values()), missing=list(missing))
