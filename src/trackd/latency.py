@@ -3,7 +3,8 @@
 from bisect import bisect_left
 from dataclasses import dataclass
 
-# Upper bounds of the buckets in microseconds: 50 us to 10 s in steps of about a third; the last one has none.
+# Upper bounds of the buckets in microseconds: 50 us to 10 s in steps of about a third; the last one
+# has none.
 BUCKETS_US = (
     50, 75, 100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000, 15_000, 20_000,
     30_000, 50_000, 75_000, 100_000, 150_000, 200_000, 300_000, 500_000, 750_000, 1_000_000, 1_500_000,
@@ -25,7 +26,15 @@ class Latencies:
 class LatencyHistogram:
     """Counts latencies. One writer."""
 
-    __slots__ = ("_current", "_current_max", "_previous", "_previous_max", "_turned_at", "counts", "sum_s")
+    __slots__ = (
+        "_current",
+        "_current_max",
+        "_previous",
+        "_previous_max",
+        "_turned_at",
+        "counts",
+        "sum_s",
+    )
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BUCKETS_US) + 1)

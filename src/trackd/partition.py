@@ -1,18 +1,17 @@
 """One partition: a store, its committer, its reader. The unit of everything.
 
-A partition has its own directory, its own order of events (positions 1, 2, 3 …) and its own statuses, and never
-talks to another one. Reads see every acknowledged scan, and no scan that could still vanish: what is newer than
-the durable position is waited for.
+A partition has its own directory, its own order of events (positions 1, 2, 3 …) and its own
+statuses, and never talks to another one. Reads see every acknowledged scan, and no scan that could
+still vanish: what is newer than the durable position is waited for.
 """
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from trackd.store import failpoint, rebuild, replay
-from trackd.store.committer import STALL_RETRY_S, Committer
+from trackd.store.committer import STALL_RETRY_S, CommitFigures, Committer
 from trackd.store.engine import Engine
 from trackd.store.errors import DataBehind, StorageFailed, WrongData
 from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix
@@ -47,6 +46,8 @@ class Partition:
     def __init__(
         self,
         number: int,
+        *,
+        path: Path,
         engine: Engine,
         mark: DurableMark,
         statuses: StatusTable,
@@ -54,29 +55,33 @@ class Partition:
         replayed_events: int,
     ) -> None:
         self.number = number
+        self._path = path
         self.engine = engine
         self.statuses = statuses
         self.committer = committer
         self.replayed_events = replayed_events
         self._mark = mark
+        self._closed = False
 
     @classmethod
     def open(
         cls,
         number: int,
         engine: Engine,
-        mark_path: Path,
-        data_set_id: str,
         options: PartitionOptions,
         *,
+        path: Path,
+        mark_path: Path,
+        data_set_id: str,
         now_ms: Callable[[], int],
         on_failure: Callable[[StorageFailed], None],
         accept_data_loss: bool = False,
     ) -> "Partition":
         """Takes over an open engine and brings its statuses up to date.
 
-        Raises DataBehind if the engine holds less than the mark says was acknowledged (unless accept_data_loss:
-        then everything derived is built again), WrongData, DataDamaged or StorageFailed.
+        Raises DataBehind if the engine holds less than the mark says was acknowledged (unless
+        accept_data_loss: then everything derived is built again), WrongData, DataDamaged or
+        StorageFailed.
         """
         mark = DurableMark(mark_path)
         if accept_data_loss:
@@ -113,7 +118,15 @@ class Partition:
             now_ms=now_ms,
             on_failure=on_failure,
         )
-        return cls(number, engine, mark, statuses, committer, replayed_events)
+        return cls(
+            number,
+            path=path,
+            engine=engine,
+            mark=mark,
+            statuses=statuses,
+            committer=committer,
+            replayed_events=replayed_events,
+        )
 
     # Writing.
 
@@ -144,11 +157,18 @@ class Partition:
         return rows
 
     async def read_timeline(
-        self, waybill_number: str, *, after: bytes | None, newest_first: bool, limit: int
+        self,
+        waybill_number: str,
+        *,
+        after: bytes | None,
+        newest_first: bool,
+        limit: int,
+        bytes_max: int,
     ) -> TimelinePage | None:
         """A page of a waybill's history, from behind the order `after`; None if it has no event.
 
-        Raises DataDamaged, StorageFailed.
+        It ends after limit events, or before the event that would make it larger than bytes_max,
+        but holds at least one. Raises DataDamaged, StorageFailed.
         """
         row = self.statuses.get(waybill_number)
         while row and status_position(row) > self.committer.written_position:
@@ -159,17 +179,43 @@ class Partition:
         if row is None:
             return None
         prefix = events_prefix(waybill_number)
-        start = None
-        if after is not None:
-            start = prefix + after if newest_first else prefix + after + b"\0"
-        found = self.engine.scan_prefix(
-            Table.EVENTS, prefix, start=start, newest_first=newest_first
-        )
-        events = [item for item in islice(found, limit + 2) if item[0] != start][: limit + 1]
-        following = events[limit - 1][0][-ORDER_LENGTH:] if len(events) > limit else None
+        found: Iterable[tuple[bytes, bytes]]
+        if newest_first:
+            # The engine only scans forward, and a waybill's events are bounded.
+            rows = list(self.engine.scan_prefix(Table.EVENTS, prefix))
+            found = (row for row in reversed(rows) if after is None or row[0] < prefix + after)
+        else:
+            start = b"" if after is None else prefix + after + b"\0"
+            found = self.engine.scan_prefix(Table.EVENTS, prefix, start)
+        events, following = _page(found, limit, bytes_max)
         # Waited for after the scan, so that the scan holds nothing that is not waited for.
         await self.committer.durable(status_position(row))
-        return TimelinePage(row, [value for _, value in events[:limit]], following)
+        return TimelinePage(row, events, following)
+
+    def bytes_on_disk(self) -> int:
+        """The size of the partition's files. Blocks: call it from a thread."""
+        return sum(file.stat().st_size for file in self._path.iterdir() if file.is_file())
+
+    # What it shows of itself; may be asked from another thread.
+
+    @property
+    def counts(self) -> CommitFigures:
+        """What the committer counts."""
+        return self.committer.figures
+
+    def gauges(self) -> dict[str, float]:
+        """The figures of this moment, by name."""
+        if self._closed:
+            return {}
+        return {
+            "queued_events": self.committer.queued_events,
+            "durable_position": self.committer.durable_position,
+            "planned_position": self.committer.planned_position,
+            "status_checkpoint": self.statuses.checkpoint,
+            "dirty_statuses": len(self.statuses.dirty),
+            "status_cache_bytes": self.statuses.cached_bytes,
+            **{f"engine_{name}": value for name, value in self.engine.figures().items()},
+        }
 
     # The end.
 
@@ -181,9 +227,26 @@ class Partition:
         """Commits what waits, writes back the statuses and closes the files. Raises StorageFailed."""
         await self.committer.checkpoint()
         failpoint.reach("in_shutdown")
+        self._closed = True
         await self.committer.close()
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self._mark.close)
+
+
+def _page(
+    found: Iterable[tuple[bytes, bytes]], limit: int, bytes_max: int
+) -> tuple[list[bytes], bytes | None]:
+    """The rows of a page, and the order of its last one if there are more behind it."""
+    rows: list[bytes] = []
+    size = 0
+    last = b""
+    for key, value in found:
+        size += len(value)
+        if rows and (len(rows) == limit or size > bytes_max):
+            return rows, last
+        rows.append(value)
+        last = key[-ORDER_LENGTH:]
+    return rows, None
 
 
 def _refuse_if_behind(number: int, engine: Engine, mark: DurableMark) -> None:

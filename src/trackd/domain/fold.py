@@ -1,10 +1,11 @@
 """How a shipment's status follows from its events.
 
-The status is a function of the set of events, whatever order they arrived in: they are folded in event time,
-ties broken by rank (the code's number, as codes are numbered along a parcel's way) and then by the hash of the
-event id. `fold` is the definition. The partition has two short cuts, which tests hold equal to it: an event newer
-than all others is one row of `lifecycle.TRANSITIONS`, and a late one that is not in EVENTFUL_STEPS changes nothing
-on a PLAIN course. Nothing here knows how events are encoded or kept.
+The status is a function of the set of events, whatever order they arrived in: they are folded in
+event time, ties broken by rank (the code's number, as codes are numbered along a parcel's way) and
+then by the hash of the event id. `fold` is the definition. The partition has two short cuts, which
+tests hold equal to it: an event newer than all others is one row of `lifecycle.TRANSITIONS`, and a
+late one that is not in EVENTFUL_STEPS changes nothing on a PLAIN course. Nothing here knows how
+events are encoded or kept.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,8 +1,9 @@
 """The life of a shipment, as one table.
 
-Every rule that moves a milestone or raises or clears a flag is here; no other file compares milestones. Nothing
-here knows where events come from, where they are kept, or what time it is. `fold.py` applies the table to a
-whole timeline, the partition applies one row of it to one new event.
+Every rule that moves a milestone or raises or clears a flag is here; no other file compares
+milestones. Nothing here knows where events come from, where they are kept, or what time it is.
+`fold.py` applies the table to a whole timeline, the partition applies one row of it to one new
+event.
 """
 
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from trackd.domain.vocabulary import EventCode, Flag, Milestone, Reason, flag_ma
 
 ALL_FLAGS = flag_mask(*Flag)
 
-# What an event can be to the table: its code, or this one for an attempt that failed for the address. Codes are
-# below 100, so a step fits 7 bits and a milestone and a step make one small integer.
+# What an event can be to the table: its code, or this one for an attempt that failed for the
+# address. Codes are below 100, so a step fits 7 bits and a milestone and a step make one small
+# integer.
 STEP_ATTEMPT_FAILED_FOR_ADDRESS = 100
 STEP_BITS = 7
 
@@ -58,9 +60,7 @@ RULES: dict[EventCode, CodeRule] = {
         Milestone.IN_TRANSIT, clears=_PROGRESS | flag_mask(Flag.HELD)
     ),
     EventCode.OUT_FOR_DELIVERY: CodeRule(Milestone.OUT_FOR_DELIVERY, clears=_ATTEMPT),
-    EventCode.DELIVERY_ATTEMPT_FAILED: CodeRule(
-        Milestone.DELIVERY_ATTEMPT_FAILED, clears=_ATTEMPT
-    ),
+    EventCode.DELIVERY_ATTEMPT_FAILED: CodeRule(Milestone.DELIVERY_ATTEMPT_FAILED, clears=_ATTEMPT),
     EventCode.READY_FOR_COLLECTION: CodeRule(Milestone.READY_FOR_COLLECTION, clears=_ATTEMPT),
     EventCode.DELIVERED: CodeRule(Milestone.DELIVERED, clears=_ALL_BUT_DAMAGED),
     EventCode.REFUSED: CodeRule(
@@ -82,7 +82,8 @@ RULES: dict[EventCode, CodeRule] = {
 
 PROBLEM_RESOLVED_CLEARS = _ALL_BUT_DAMAGED
 
-# What still counts once a shipment's life has ended. Every other scan is kept and raises UNEXPECTED_SCAN.
+# What still counts once a shipment's life has ended. Every other scan is kept and raises
+# UNEXPECTED_SCAN.
 AFTER_THE_END: dict[Milestone, frozenset[EventCode]] = {
     Milestone.DELIVERED: frozenset(
         {
@@ -106,8 +107,8 @@ class Transition(NamedTuple):
     """What one step does in one milestone. A tuple, as the hot path takes it apart once per event.
 
     milestone: after it. keeps, raises: the flags after it are `flags & keeps | raises`.
-    moves: it becomes the event that put the shipment where it is; so does any event before the first milestone.
-    eventful: after it, a late event needs the whole timeline (see `fold.Course`).
+    moves: it becomes the event that put the shipment where it is; so does any event before the
+    first milestone. eventful: after it, a late event needs the whole timeline (see `fold.Course`).
     """
 
     milestone: int

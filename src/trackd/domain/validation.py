@@ -1,7 +1,7 @@
 """What a scan event may hold: every limit and every reason to reject one, in one place.
 
-Works on anything that has a scan event's fields, so nothing here knows protobuf. The wire has a short cut for
-events of plain shape; it may accept only what `fault_in` accepts.
+Works on anything that has a scan event's fields, so nothing here knows protobuf. The wire has a
+short cut for events of plain shape; it may accept only what `fault_in` accepts.
 """
 
 import re

@@ -1,8 +1,8 @@
 """The words of trackd as enumerations: codes, milestones, flags, reasons.
 
-The numbers are those of `proto/trackd/v1/vocabulary.proto` (a test holds the two equal) and of the stored
-format: they are never reused. What the words mean for a shipment is in `lifecycle.py`; what they are called in
-Chinese and English is in `catalogue.py`.
+The numbers are those of `proto/trackd/v1/vocabulary.proto` (a test holds the two equal) and of the
+stored format: they are never reused. What the words mean for a shipment is in `lifecycle.py`; what
+they are called in Chinese and English is in `catalogue.py`.
 """
 
 from enum import IntEnum

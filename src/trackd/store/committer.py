@@ -1,12 +1,15 @@
 """The one writer of a partition: plan, write, settle.
 
-Takes what is waiting, plans it (planner.py), writes it in one batch, has it flushed from a thread, and only then
-answers. While one commit is being flushed the next ones are planned and written as soon as a full commit waits.
+Takes what is waiting, plans it (planner.py), writes it in one batch, has it flushed from a thread,
+and only then answers. While one commit is being flushed the next ones are planned and written as
+soon as a full commit waits.
 
 * Nothing is answered before it is durable: every answer follows a flush that began after its write.
 * Answers are given in the order of submission.
-* A stalled write is tried again until the engine takes it; meanwhile nothing is planned and nobody is answered.
-* After any other failure of write or flush nothing is answered any more: every caller gets StorageFailed,
+* A stalled write is tried again until the engine takes it; meanwhile nothing is planned and nobody
+  is answered.
+* After any other failure of write or flush nothing is answered any more: every caller gets
+  StorageFailed,
   `on_failure` is called once, and the committer stays failed.
 """
 
@@ -97,6 +100,7 @@ class Committer:
         self._flush_began = 0.0
         self.written_position = planner.position
         self.durable_position = planner.position
+        self._room_waiters: list[asyncio.Future[None]] = []
         self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._failure: StorageFailed | None = None
 
@@ -105,7 +109,8 @@ class Committer:
     def submit(self, scans: Sequence[ScanTuple]) -> asyncio.Future[Verdict]:
         """Commits scans together; the future resolves once they are durable.
 
-        It fails with StorageFailed, or with DataDamaged if what is stored of these waybills cannot be read.
+        It fails with StorageFailed, or with DataDamaged if what is stored of these waybills cannot
+        be read.
         """
         answer: asyncio.Future[Verdict] = self._loop.create_future()
         if self._failure:
@@ -125,6 +130,15 @@ class Committer:
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._durable_waiters.append((position, waiter))
         await waiter
+
+    async def room(self, events_max: int) -> None:
+        """Returns once fewer than events_max events wait for a plan. Raises StorageFailed."""
+        while self.queued_events >= events_max:
+            if self._failure:
+                raise self._failure
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._room_waiters.append(waiter)
+            await waiter
 
     @property
     def planned_position(self) -> int:
@@ -188,7 +202,14 @@ class Committer:
             taken.append(self._queue.popleft())
             events += len(taken[-1].scans)
         self.queued_events -= events
+        self._wake_room_waiters()
         return taken
+
+    def _wake_room_waiters(self) -> None:
+        waiting, self._room_waiters = self._room_waiters, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _plan_one_by_one(self, submissions: list[Submission], error: DataDamaged) -> None:
         """One waybill that cannot be read must not fail the others' submissions."""
@@ -269,9 +290,7 @@ class Committer:
         self.durable_position = position
         for written in settled:
             self._count(written, now)
-            for submission, verdict in zip(
-                written.submissions, written.plan.verdicts, strict=True
-            ):
+            for submission, verdict in zip(written.submissions, written.plan.verdicts, strict=True):
                 if not submission.answer.done():
                     submission.answer.set_result(verdict)
         if self._durable_waiters:
@@ -307,7 +326,9 @@ class Committer:
             if not waiter.done():
                 waiter.set_exception(error)
         self._queue.clear()
+        self.queued_events = 0
         self._durable_waiters.clear()
+        self._wake_room_waiters()
         self._on_failure(error)
 
     @staticmethod

@@ -5,8 +5,8 @@
     DIR/partition-0000/       RocksDB
     DIR/partition-0000.mark   the durable mark of that partition (mark.py)
 
-The number of partitions is part of where every waybill lives, so it never changes. The data set id is part of
-every position, so that a position is never taken for one of other data.
+The number of partitions is part of where every waybill lives, so it never changes. The data set id
+is part of every position, so that a position is never taken for one of other data.
 """
 
 import fcntl
@@ -37,8 +37,8 @@ class DataDirectory:
     def __init__(self, path: Path, partition_count: int | None, default_count: int) -> None:
         """Opens or makes the directory.
 
-        partition_count: what a new directory gets, and what an old one must have; None takes what is there, or
-        default_count. Raises DirectoryInUse, WrongData or StorageFailed.
+        partition_count: what a new directory gets, and what an old one must have; None takes what
+        is there, or default_count. Raises DirectoryInUse, WrongData or StorageFailed.
         """
         self.path = path
         try:

@@ -1,13 +1,19 @@
-"""The one file that imports rocksdict: tables of bytes, written in atomic batches, made durable by a flush.
+"""The one file that imports rocksdict: tables of bytes, written in atomic batches, made durable by
+a flush.
 
-`Engine` is the contract, `RocksEngine` keeps it on disk; `memory_engine.py` keeps it in a dict for tests and
-simulations, and one test suite holds both to it. What RocksDB through rocksdict really does, and what follows:
+`Engine` is the contract, `RocksEngine` keeps it on disk; `memory_engine.py` keeps it in a dict for
+tests and simulations, and one test suite holds both to it. What RocksDB through rocksdict really
+does, and what follows:
 
-* `write` holds Python's lock, `flush_wal` releases it: write unsynced, flush from a thread, never `sync=True`.
-* A written batch can be read at once but is durable only after the next flush: the caller gates its readers.
-* A stalled write would block inside the lock: `no_slowdown` makes it raise, as WriteStalled, with nothing written.
+* `write` holds Python's lock, `flush_wal` releases it: write unsynced, flush from a thread, never
+  `sync=True`.
+* A written batch can be read at once but is durable only after the next flush: the caller gates its
+  readers.
+* A stalled write would block inside the lock: `no_slowdown` makes it raise, as WriteStalled, with
+  nothing written.
 * After any other failure of write or flush the engine is not to be used again: StorageFailed.
-* An iterator keeps a raw pointer to its bound, and ends silently at a damaged block: nobody but `scan` iterates;
+* An iterator keeps a raw pointer to its bound, and ends silently at a damaged block: nobody but
+  `scan` iterates;
   its frame keeps the bound alive and it asks for the status at the end.
 """
 
@@ -43,9 +49,10 @@ Rows = Iterable[tuple[bytes, bytes | None]]
 class Engine(Protocol):
     """Ordered tables of bytes.
 
-    Order: keys are compared as bytes. Atomicity: a batch is there wholly or not at all, after a crash too.
-    Durability: what was written is on disk once a `flush_wal` that began afterwards has returned; a crash may
-    lose what was written later, and never an earlier batch without all later ones.
+    Order: keys are compared as bytes. Atomicity: a batch is there wholly or not at all, after a
+    crash too. Durability: what was written is on disk once a `flush_wal` that began afterwards has
+    returned; a crash may lose what was written later, and never an earlier batch without all later
+    ones.
     """
 
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
@@ -64,11 +71,13 @@ class Engine(Protocol):
         """The values of many keys, in their order; much cheaper than one by one. Raises DataDamaged."""
 
     def scan_prefix(
-        self, table: Table, prefix: bytes, *, start: bytes | None = None, newest_first: bool = False
+        self, table: Table, prefix: bytes, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
-        """The rows whose key begins with prefix (8 bytes or more), in key order, or backwards.
+        """The rows whose key begins with prefix (8 bytes or more) and is start or greater, in key
+        order.
 
-        start: the first key to return, included. Raises DataDamaged rather than end early.
+        Forward only: hashed memtables cannot seek backwards. Raises DataDamaged rather than end
+        early.
         """
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -98,7 +107,8 @@ class EngineOptions:
     level0_stop_files: int = 36
 
 
-# What `figures` reports, and RocksDB's name for it. Summed over tables where `all` stands, else of the table named.
+# What `figures` reports, and RocksDB's name for it. Summed over tables where `all` stands, else of
+# the table named.
 ENGINE_FIGURES: dict[str, tuple[str, Table | None]] = {
     "events_estimate": ("rocksdb.estimate-num-keys", Table.EVENTS),
     "waybills_estimate": ("rocksdb.estimate-num-keys", Table.STATUS),
@@ -154,7 +164,7 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     return family
 
 
-def _database_options(options: EngineOptions) -> Options:
+def _database_options(options: EngineOptions, *, salvage: bool) -> Options:
     database = Options(raw_mode=True)
     database.create_if_missing(True)
     database.create_missing_column_families(True)
@@ -163,7 +173,8 @@ def _database_options(options: EngineOptions) -> Options:
     database.set_max_background_jobs(options.background_threads)
     database.set_avoid_unnecessary_blocking_io(True)
     database.set_recycle_log_file_num(0)
-    database.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    recovery = DBRecoveryMode.skip_any_corrupted_record if salvage else DBRecoveryMode.point_in_time
+    database.set_wal_recovery_mode(recovery())
     database.set_bytes_per_sync(1 << 20)
     database.set_max_log_file_size(16 << 20)
     database.set_keep_log_file_num(4)
@@ -177,7 +188,7 @@ def _database_options(options: EngineOptions) -> Options:
 
 
 def _translated(error: Exception) -> StoreError:
-    """rocksdict raises plain Exceptions; their text begins with RocksDB's kind of error."""
+    """Rocksdict raises plain Exceptions; their text begins with RocksDB's kind of error."""
     text = str(error)
     if "Write stall" in text or text.startswith("Result incomplete"):
         return WriteStalled(text)
@@ -191,12 +202,20 @@ def _translated(error: Exception) -> StoreError:
 class RocksEngine:
     """The Engine on disk: one RocksDB directory."""
 
-    def __init__(self, path: Path, options: EngineOptions, cache: SharedCache) -> None:
-        """Opens or makes the directory. Raises DirectoryInUse, DataDamaged or StorageFailed. Holds Python's lock."""
+    def __init__(
+        self, path: Path, options: EngineOptions, cache: SharedCache, *, salvage: bool = False
+    ) -> None:
+        """Opens or makes the directory, holding Python's lock meanwhile.
+
+        salvage: of a damaged log, take every record that can be read, not only those before the
+        damage. Raises DirectoryInUse, DataDamaged or StorageFailed.
+        """
         families = {table.value: _table_options(table, options, cache) for table in Table}
         try:
             self._database = Rdict(
-                os.fspath(path), options=_database_options(options), column_families=families
+                os.fspath(path),
+                options=_database_options(options, salvage=salvage),
+                column_families=families,
             )
         except Exception as error:
             raise _translated(error) from error
@@ -254,25 +273,19 @@ class RocksEngine:
         return values
 
     def scan_prefix(
-        self, table: Table, prefix: bytes, *, start: bytes | None = None, newest_first: bool = False
+        self, table: Table, prefix: bytes, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """See Engine."""
         read_options = ReadOptions()
         read_options.set_prefix_same_as_start(True)
         iterator = self._families[table].iter(read_options)
-        if newest_first:
-            # 0xff sorts after any order byte; the prefix is what stops the scan, in both directions.
-            iterator.seek_for_prev(start or prefix + b"\xff" * 32)
-            step = iterator.prev
-        else:
-            iterator.seek(start or prefix)
-            step = iterator.next
+        iterator.seek(max(start, prefix))
         while iterator.valid():
             key: bytes = iterator.key()
             if not key.startswith(prefix):
                 break
             yield key, iterator.value()
-            step()
+            iterator.next()
         self._ended_well(table, iterator)
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

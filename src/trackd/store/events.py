@@ -1,7 +1,8 @@
 """Stored events: wire bytes of `trackd.v1.ScanEvent`, kept as they came.
 
-A stored event is the sender's bytes with the server's fields appended: protobuf takes the last value of a field,
-so concatenation is merge, and answering with an event needs no parsing. Here is all that ever takes one apart.
+A stored event is the sender's bytes with the server's fields appended: protobuf takes the last
+value of a field, so concatenation is merge, and answering with an event needs no parsing. Here is
+all that ever takes one apart.
 """
 
 from trackd.domain.fold import FoldEvent, flags_named

@@ -1,7 +1,7 @@
 """Named points at which a test can have the process die, as if it were killed there.
 
-`TRACKD_FAILPOINT=name:probability` arms one; unset, every point is one comparison with an empty string. The death
-is SIGKILL: no handler, no flush, nothing that a real kill would not leave.
+`TRACKD_FAILPOINT=name:probability` arms one; unset, every point is one comparison with an empty
+string. The death is SIGKILL: no handler, no flush, nothing that a real kill would not leave.
 """
 
 import os

@@ -7,11 +7,12 @@
 | log    | position u64be of the block's last event                             | records: one commit's events in order |
 | meta   | a name                                                               | see below                            |
 
-h8 is the xxh3 of the waybill number: it makes a fixed-length prefix, which lets RocksDB use hashed memtables and
-prefix filters whatever the length of the number, and it is the hash that picks the partition. A waybill number
-never holds a 00, so the events of one waybill are exactly the keys that begin with `events_prefix`. The last 17
-bytes of an event's key are its *order*: event time, rank (so that events of one millisecond stand in the order in
-which they are folded), hash of the event id.
+h8 is the xxh3 of the waybill number: it makes a fixed-length prefix, which lets RocksDB use hashed
+memtables and prefix filters whatever the length of the number, and it is the hash that picks the
+partition. A waybill number never holds a 00, so the events of one waybill are exactly the keys that
+begin with `events_prefix`. The last 17 bytes of an event's key are its *order*: event time, rank
+(so that events of one millisecond stand in the order in which they are folded), hash of the event
+id.
 """
 
 from enum import Enum

@@ -1,6 +1,7 @@
 """The Engine in memory: for tests and simulations, where a crash is a call.
 
-Keeps what was flushed apart from what was only written, so that `crash` can lose exactly what a power cut may.
+Keeps what was flushed apart from what was only written, so that `crash` can lose exactly what a
+power cut may.
 """
 
 from bisect import bisect_left, insort
@@ -60,15 +61,13 @@ class MemoryEngine:
         return [self._values[table].get(key) for key in keys]
 
     def scan_prefix(
-        self, table: Table, prefix: bytes, *, start: bytes | None = None, newest_first: bool = False
+        self, table: Table, prefix: bytes, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """See Engine."""
-        keys = [key for key in self._keys[table] if key.startswith(prefix)]
-        if newest_first:
-            keys = [key for key in reversed(keys) if start is None or key <= start]
-        elif start is not None:
-            keys = [key for key in keys if key >= start]
-        for key in keys:
+        keys = self._keys[table]
+        for key in keys[bisect_left(keys, max(start, prefix)) :]:
+            if not key.startswith(prefix):
+                return
             yield key, self._values[table][key]
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

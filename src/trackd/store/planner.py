@@ -1,8 +1,9 @@
 """Plan: what a commit will write, decided without I/O but reads.
 
-The planner is the hot path of trackd: for every scan it recognises repeats, folds the scan into its waybill's
-status, and encodes the event row, the log entry and the status row. It is narrower than the rest is elegant,
-because a microsecond here is a tenth of the machine; the figures are in docs/ARCHITECTURE.md.
+The planner is the hot path of trackd: for every scan it recognises repeats, folds the scan into its
+waybill's status, and encodes the event row, the log entry and the status row. It is narrower than
+the rest is elegant, because a microsecond here is a tenth of the machine; the figures are in
+docs/ARCHITECTURE.md.
 """
 
 from collections.abc import Sequence
@@ -26,20 +27,24 @@ from trackd.store.keys import (
 )
 from trackd.store.statuses import StatusTable, WriteBack
 
-
 ScanTuple = tuple[int, str, str, int, int, int, str, int, bytes]
-"""A validated scan: index in its batch, waybill number, event id, code, step (lifecycle.step_of), occurred_at_ms,
-facility code, mask of flags it clears by name (events.clears_of), and the event's wire bytes without server fields.
+"""A validated scan: index in its batch, waybill number, event id, code, step (lifecycle.step_of),
+occurred_at_ms, facility code, mask of flags it clears by name (events.clears_of), and the event's
+wire bytes without server fields.
 A plain tuple: a named one costs four times as much to make, and one is made per scan."""
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of one submission's scans. `rejections` are (index, fault)."""
+    """What became of one submission's scans. `rejections` are (index, fault).
+
+    position: a read that is as fresh as this sees every scan of it, repeats included.
+    """
 
     accepted: int = 0
     duplicates: int = 0
     rejections: list[tuple[int, Fault]] = field(default_factory=list)
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,8 @@ class Planner:
             self._plan_scans(scans, verdict, changed, known, entries, recorded_at_ms)
             verdicts.append(verdict)
         # From here on nothing can fail.
+        for verdict in verdicts:
+            verdict.position = self.position + len(entries)
         self._recorded_at_ms = recorded_at_ms
         batch: list[tuple[Table, Rows]] = []
         if entries:
@@ -186,8 +193,7 @@ class Planner:
             if last != last_before:
                 marks |= _LAST_IS_THIS if last == order else _LAST_IS_ANOTHER
             count += 1
-            if occurred_at_ms < first_at:
-                first_at = occurred_at_ms
+            first_at = min(first_at, occurred_at_ms)
             position += 1
             marks |= course << records.COURSE_SHIFT
             entry = _pack_entry(

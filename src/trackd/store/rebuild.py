@@ -1,7 +1,9 @@
-"""After a loss that the operator accepted: everything derived is built again from the events that are left.
+"""After a loss that the operator accepted: everything derived is built again from the events that
+are left.
 
-Positions start anew, in the order of the events table, so all that hold for any data hold for this: positions
-without gaps, statuses that are the fold of their timelines. The caller gives the data a new identity.
+Positions start anew, in the order of the events table, so all that hold for any data hold for this:
+positions without gaps, statuses that are the fold of their timelines. The caller gives the data a
+new identity.
 """
 
 from trackd.domain.lifecycle import step_of
@@ -15,7 +17,8 @@ _EVENTS_AT_A_TIME = 1_000
 
 
 def rebuild(engine: Engine, now_ms: int, waybill_events_max: int) -> int:
-    """Builds log and statuses from the events; returns how many there are. Raises DataDamaged, StorageFailed.
+    """Builds log and statuses from the events; returns how many there are. Raises DataDamaged,
+    StorageFailed.
 
     Interrupted, it is simply run again: it begins by deleting what it builds.
     """

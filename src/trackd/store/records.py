@@ -2,20 +2,20 @@
 
     status row  = head · facility · last_event · fingerprints
     head        = version u8 · milestone u8 · flags u16 · announced u16 · course u8 · event_count u32 ·
-                  first_event_at_ms u64 · newest (17, an order) · last (17, an order) · updated_at_ms u64 ·
-                  position u64 · facility_length u8 · last_event_length u16
+                  first_event_at_ms u64 · newest (17, an order) · last (17, an order) ·
+                  updated_at_ms u64 · position u64 · facility_length u8 · last_event_length u16
     fingerprints= 4 bytes for each event of the waybill, the first half of its id's hash, in order of arrival
 
     log block   = version u8 · recorded_at_ms u64 · count u16 · entry{count}
     entry       = event_length u16 · marks u8 · milestone_before u8 · milestone u8 · flags_before u16 · flags u16 ·
                   event_count u32 · first_event_at_ms u64 · [last (17), if LAST_IS_ANOTHER] · event
 
-`event` in the log is the event's wire bytes as accepted; `last_event` and the rows of the events table have
-`recorded_at_ms` appended, which protobuf reads as the same message with that field set.
+`event` in the log is the event's wire bytes as accepted; `last_event` and the rows of the events
+table have `recorded_at_ms` appended, which protobuf reads as the same message with that field set.
 
-The row's first part (milestone … last) is a function of the waybill's events; announced, updated_at_ms and position
-follow from the log. An entry carries the whole status after it, so a status that was not written back before a
-crash is made again from the log alone, without folding.
+The row's first part (milestone … last) is a function of the waybill's events; announced,
+updated_at_ms and position follow from the log. An entry carries the whole status after it, so a
+status that was not written back before a crash is made again from the log alone, without folding.
 """
 
 from collections.abc import Iterator
@@ -45,7 +45,8 @@ BLOCK_EVENTS_LIMIT = 0xFFFF
 
 
 class StatusRow(NamedTuple):
-    """The status row, taken apart. `newest` is the order of the waybill's newest event, `last` of the one that
+    """The status row, taken apart. `newest` is the order of the waybill's newest event, `last` of
+    the one that
     put it where it is; announced is the mask of MILESTONE_BITS that changes have told of."""
 
     milestone: int
@@ -115,9 +116,7 @@ class UnreadableRecord(Exception):
 
 def encode_status(row: StatusRow) -> bytes:
     """The bytes of a status row."""
-    head = STATUS_HEAD.pack(
-        FORMAT_VERSION, *row[:10], len(row.facility), len(row.last_event)
-    )
+    head = STATUS_HEAD.pack(FORMAT_VERSION, *row[:10], len(row.facility), len(row.last_event))
     return head + row.facility + row.last_event + row.fingerprints
 
 
@@ -172,7 +171,9 @@ def recorded_at_suffix(recorded_at_ms: int) -> bytes:
 
 
 _POSITION = Struct(">Q")
-_POSITION_OFFSET = STATUS_HEAD.size - _POSITION.size - 3  # before facility_length and last_event_length
+_POSITION_OFFSET = (
+    STATUS_HEAD.size - _POSITION.size - 3
+)  # before facility_length and last_event_length
 
 
 def status_position(row: bytes) -> int:

@@ -1,7 +1,8 @@
 """After a crash: the statuses that were not written back are made again from the log.
 
-Every row on disk is current up to the checkpoint or further. Each entry of the log after it carries the whole
-status of its waybill after it, so nothing is folded: the row is taken as it is and the entries are laid over it.
+Every row on disk is current up to the checkpoint or further. Each entry of the log after it carries
+the whole status of its waybill after it, so nothing is folded: the row is taken as it is and the
+entries are laid over it.
 """
 
 from xxhash import xxh3_64_digest

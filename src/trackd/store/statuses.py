@@ -1,14 +1,18 @@
 """The table of statuses: in memory while hot, on disk when cold, written back behind the log.
 
-A status row is overwritten by every scan of its waybill, at a random key: the most expensive row of the store,
-and derived data. So a changed row stays here, dirty, until the log has moved on by `write_back_events`; then it is
-written with a commit, together with the checkpoint: *every row on disk is current up to that position*. After a
-crash the entries of the log after the checkpoint bring the rows up to date (replay.py).
+A status row is overwritten by every scan of its waybill, at a random key: the most expensive row of
+the store, and derived data. So a changed row stays here, dirty, until the log has moved on by
+`write_back_events`; then it is written with a commit, together with the checkpoint: *every row on
+disk is current up to that position*. After a crash the entries of the log after the checkpoint
+bring the rows up to date (replay.py).
 
-* `dirty` is ahead of the disk: rows that the disk does not have yet. Bounded by write_back_events rows.
-* The clean cache holds what the disk has, in two generations: what is not used while the younger one fills half of
+* `dirty` is ahead of the disk: rows that the disk does not have yet. Bounded by write_back_events
+  rows.
+* The clean cache holds what the disk has, in two generations: what is not used while the younger
+  one fills half of
   cache_bytes is forgotten with the older one.
-* Only the planner changes rows, only between a plan and its write; readers see planned rows and wait until their
+* Only the planner changes rows, only between a plan and its write; readers see planned rows and
+  wait until their
   position is durable.
 """
 
@@ -19,7 +23,8 @@ from dataclasses import dataclass
 from trackd.store.engine import Engine
 from trackd.store.keys import Table, status_key
 
-# What a cached row costs beside its bytes: a dict slot, the str of the waybill number, two object headers.
+# What a cached row costs beside its bytes: a dict slot, the str of the waybill number, two object
+# headers.
 ROW_OVERHEAD_BYTES = 240
 
 
@@ -101,10 +106,11 @@ class StatusTable:
         self._groups.append((first_position, new))
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
-        """The dirty rows to write with the commit that ends at position; None if there are none yet.
+        """The dirty rows to write with the commit that ends at position; None if there are none
+        yet.
 
-        About as many as were dirtied by one commit, so that the work is spread evenly; at most rows_max, but at
-        least one group. The rows stay dirty until `written_back`.
+        About as many as were dirtied by one commit, so that the work is spread evenly; at most
+        rows_max, but at least one group. The rows stay dirty until `written_back`.
         """
         waybills: list[str] = []
         groups = 0

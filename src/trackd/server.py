@@ -1,0 +1,346 @@
+"""The wiring: builds every room once, starts and stops them in order.
+
+Starting and stopping are one nested block; stopping is the block read backwards. A second SIGTERM,
+or any storage error, leaves at once: the crash path is the tested path.
+"""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+
+from trackd import logs
+from trackd.address import Address, parse_address
+from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
+from trackd.partition import Partition, PartitionOptions
+from trackd.settings import Settings
+from trackd.store.data_directory import DataDirectory, sync_directory
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.errors import (
+    DataBehind,
+    DataDamaged,
+    DirectoryInUse,
+    StorageFailed,
+    StoreError,
+    WrongData,
+)
+from trackd.store.space import disk_reserve_bytes, free_bytes
+from trackd.wire.admin import AdminService
+from trackd.wire.answers import Answers
+from trackd.wire.calls import Calls
+from trackd.wire.door import Door, DoorLimits
+from trackd.wire.ingest import IngestService, SpaceGuard
+from trackd.wire.scans import ScanReader
+from trackd.wire.tracking import TrackingService
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_IN_USE = 75
+EXIT_DATA_BEHIND = 78
+
+SPACE_CHECK_INTERVAL_S = 0.1
+# The guard lets writes in again only with this much more than the reserve, so that it does not
+# flutter.
+_SPACE_HYSTERESIS = 1.25
+# Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
+# would be seen.
+_SWITCH_INTERVAL_S = 0.0005
+_GC_THRESHOLDS = (50_000, 20, 100)
+# How long callers have to hear of a storage failure before the process is gone.
+_FAILURE_GRACE_S = 0.5
+
+_log = structlog.get_logger()
+
+
+async def run(settings: Settings) -> int:
+    """Serves until told to stop; the exit code."""
+    os.umask(0o077)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    if refusal := _refused_binding(settings):
+        _log.error(refusal)
+        return EXIT_USAGE
+    server = Server(settings)
+    try:
+        async with server.running():
+            await server.stop_asked.wait()
+    except DirectoryInUse as error:
+        _log.error(str(error))
+        return EXIT_IN_USE
+    except (DataBehind, DataDamaged) as error:
+        _log.error(
+            str(error), advice="restore a backup; or start once with --unsafe-accept-data-loss"
+        )
+        return EXIT_DATA_BEHIND
+    except WrongData as error:
+        _log.error(str(error))
+        return EXIT_FAILED
+    except (StoreError, OSError, RuntimeError) as error:
+        _log.error("the server failed", error=str(error))
+        return EXIT_FAILED
+    if server.failure:
+        return EXIT_FAILED
+    _log.info("stopped")
+    return EXIT_DONE
+
+
+def _refused_binding(settings: Settings) -> str | None:
+    """Why an address may not be listened on; None if all may."""
+    for name in ("grpc", "metrics"):
+        address: Address = parse_address(getattr(settings, name))
+        if not address.loopback and not settings.unsafe_plaintext:
+            return f"--{name} {address}: listening beyond this machine without TLS needs --unsafe-plaintext"
+    return None
+
+
+class Server:
+    """One server process: every room, once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.stop_asked = asyncio.Event()
+        self.failure: StorageFailed | None = None
+        self._space = SpaceGuard()
+        self._registry = CollectorRegistry()
+        self._metrics = ProcessMetrics(self._registry)
+        self._calls = Calls(CallMetrics(self._registry))
+        self._door: Door | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything started, in order; on the way out stopped, in the reverse order."""
+        with self._signals(), self._directory() as directory:
+            partitions = self._open(directory)
+            async with self._watching(partitions), self._serving(directory, partitions):
+                yield
+            for partition in partitions:
+                await partition.close()
+
+    # The store.
+
+    @contextlib.contextmanager
+    def _directory(self) -> Iterator[DataDirectory]:
+        settings = self._settings
+        directory = DataDirectory(
+            settings.data, settings.partitions, default_count=os.cpu_count() or 1
+        )
+        try:
+            if settings.unsafe_accept_data_loss:
+                directory.become_another_data_set()
+                _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
+            logs.salt_waybills(directory.manifest.data_set_id)
+            yield directory
+        finally:
+            directory.close()
+
+    def _open(self, directory: DataDirectory) -> list[Partition]:
+        settings, count = self._settings, directory.manifest.partition_count
+        cache = SharedCache(settings.block_cache_bytes)
+        options = PartitionOptions(
+            commit_events_max=settings.commit_events_max,
+            waybill_events_max=settings.waybill_events_max,
+            status_cache_bytes=settings.status_cache_bytes // count,
+            write_back_events=max(settings.write_back_events_max // count, 1),
+        )
+        engine_options = EngineOptions(
+            write_buffer_bytes=settings.write_buffer_bytes,
+            background_threads=settings.background_threads,
+        )
+        began = time.monotonic()
+        partitions = []
+        for number in range(count):
+            path = directory.partition_path(number)
+            engine = RocksEngine(
+                path, engine_options, cache, salvage=settings.unsafe_accept_data_loss
+            )
+            partitions.append(
+                Partition.open(
+                    number,
+                    engine,
+                    options,
+                    path=path,
+                    mark_path=directory.mark_path(number),
+                    data_set_id=directory.manifest.data_set_id,
+                    now_ms=_now_ms,
+                    on_failure=self._storage_failed,
+                    accept_data_loss=settings.unsafe_accept_data_loss,
+                )
+            )
+        sync_directory(directory.path)
+        _log.info(
+            "opened",
+            data=str(directory.path),
+            data_set_id=directory.manifest.data_set_id,
+            partitions=count,
+            events=sum(partition.committer.durable_position for partition in partitions),
+            replayed_events=sum(partition.replayed_events for partition in partitions),
+            seconds=round(time.monotonic() - began, 3),
+        )
+        return partitions
+
+    # The door.
+
+    @contextlib.asynccontextmanager
+    async def _serving(
+        self, directory: DataDirectory, partitions: list[Partition]
+    ) -> AsyncIterator[None]:
+        settings, data_set_id = self._settings, directory.manifest.data_set_id
+        answers = Answers(data_set_id)
+        admin = AdminService(partitions, data_set_id, directory.path, self._space)
+        reader = ScanReader(
+            partition_count=len(partitions),
+            event_bytes_max=settings.event_bytes_max,
+            future_tolerance_ms=settings.future_tolerance_ms,
+        )
+        door = self._door = Door(
+            self._calls,
+            IngestService(
+                partitions,
+                answers,
+                reader,
+                self._space,
+                self._calls,
+                batches_in_flight_max=settings.stream_batches_in_flight_max,
+                queue_events_max=settings.ingest_queue_events_max,
+            ),
+            TrackingService(
+                partitions,
+                answers,
+                data_set_id,
+                response_bytes_max=settings.response_bytes_max,
+            ),
+            admin,
+            DoorLimits(
+                message_bytes_max=settings.message_bytes_max,
+                response_bytes_max=settings.response_bytes_max,
+                unary_ingest_in_flight_max=settings.unary_ingest_in_flight_max,
+                reads_in_flight_max=settings.reads_in_flight_max,
+                streams_max=settings.streams_max,
+            ),
+            with_reflection=settings.reflection,
+        )
+        with self._metrics_served(partitions) as metrics_address:
+            address = parse_address(settings.grpc)
+            address = address._replace(port=await door.open(str(address)))
+            admin.address = str(address)
+            _tidy_garbage_collection()
+            await door.set_serving(True)
+            print(f"trackd is ready: gRPC on {address}, metrics on {metrics_address}", flush=True)  # noqa: T201 (the line that scripts wait for)
+            try:
+                yield
+            finally:
+                await self._stop_serving(door)
+
+    async def _stop_serving(self, door: Door) -> None:
+        await door.set_serving(False)
+        self._calls.stopping.set()
+        if self.failure:
+            # The callers have been told by now; whoever has not been is cut off.
+            await door.close(_FAILURE_GRACE_S)
+            return
+        _log.info("stopping", running_calls=self._calls.running)
+        await door.close(self._settings.shutdown_grace_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._calls.idle(), self._settings.shutdown_grace_s)
+
+    @contextlib.contextmanager
+    def _metrics_served(self, partitions: list[Partition]) -> Iterator[Address]:
+        self._registry.register(PartitionCollector(partitions))
+        for flag in ("unsafe_plaintext", "unsafe_accept_data_loss"):
+            if getattr(self._settings, flag):
+                _log.warning("an unsafe flag is in force", flag=flag)
+                self._metrics.unsafe_flags.labels(flag).set(1)
+        address = parse_address(self._settings.metrics)
+        server, thread = start_http_server(address.port, address.host, self._registry)
+        try:
+            yield address._replace(port=server.server_port)
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    # What runs beside.
+
+    @contextlib.asynccontextmanager
+    async def _watching(self, partitions: list[Partition]) -> AsyncIterator[None]:
+        asked = self._settings.disk_reserve_bytes
+        reserve = disk_reserve_bytes(self._settings.data) if asked is None else int(asked)
+        tasks = [
+            asyncio.create_task(self._metrics.watch_loop()),
+            asyncio.create_task(self._watch_space(reserve)),
+            asyncio.create_task(self._sync_marks(partitions)),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch_space(self, reserve: int) -> None:
+        while True:
+            free = free_bytes(self._settings.data)
+            low = free < reserve * (_SPACE_HYSTERESIS if self._space.low else 1)
+            if low != self._space.low:
+                _log.warning("low disk space" if low else "disk space is back", free_bytes=free)
+            self._space.low = low
+            self._metrics.low_space.set(low)
+            self._metrics.disk_free_bytes.set(free)
+            await asyncio.sleep(SPACE_CHECK_INTERVAL_S)
+
+    async def _sync_marks(self, partitions: list[Partition]) -> None:
+        while True:
+            await asyncio.sleep(self._settings.mark_sync_interval_s)
+            for partition in partitions:
+                try:
+                    await partition.sync_mark()
+                except StorageFailed as error:
+                    self._storage_failed(error)
+
+    def _storage_failed(self, error: StorageFailed) -> None:
+        """Nothing may be acknowledged any more: tell who waits, and be gone, whatever hangs."""
+        if self.failure:
+            return
+        self.failure = error
+        self._space.low = True
+        _log.critical("storage failed", error=str(error))
+        loop = asyncio.get_running_loop()
+        if self._door:
+            loop.create_task(self._door.set_serving(False))  # noqa: RUF006 (the process ends with it)
+        loop.call_later(_FAILURE_GRACE_S, os._exit, EXIT_FAILED)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def asked() -> None:
+            if self.stop_asked.is_set():
+                _log.warning("told twice to stop: leaving at once")
+                os._exit(EXIT_FAILED)
+            self.stop_asked.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+def _tidy_garbage_collection() -> None:
+    """What is there now stays; new objects are mostly freed by their counts, so look for cycles less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,113 @@
+"""Answers out: response bytes from stored bytes.
+
+A stored event is its wire bytes, and so is everything made of it: a timeline is its rows, each
+behind a tag and a length, joined; nothing is parsed and serialised again on the way out.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from trackd.domain.validation import Fault
+from trackd.domain.vocabulary import flags_of
+from trackd.store.planner import Verdict
+from trackd.store.records import decode_status
+from trackd.v1.event_pb2 import ShipmentStatus
+from trackd.v1.ingest_pb2 import AppendEventsResponse, Rejection, StreamEventsResponse
+from trackd.wire import positions
+
+# Tags of length-delimited fields: number << 3 | 2.
+_FIELD_1 = b"\x0a"
+_FIELD_2 = b"\x12"
+_FIELD_3 = b"\x1a"
+_STATUS_LAST_EVENT = b"\x22"  # ShipmentStatus.last_event is field 4
+_FLAGS = {0: ()} | {mask: tuple(flags_of(mask)) for mask in range(2, 1 << 8, 2)}
+
+
+def _delimited(tag: bytes, data: bytes) -> bytes:
+    """A length-delimited field: tag, length as a varint, data."""
+    length = len(data)
+    if length <= 0x7F:
+        return tag + bytes((length,)) + data
+    head = bytearray(tag)
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + data
+
+
+class Answers:
+    """Encodes answers about one data set."""
+
+    def __init__(self, data_set_id: str) -> None:
+        self._data_set_id = data_set_id
+
+    def append(self, verdict: Verdict, position: str) -> bytes:
+        """An AppendEventsResponse."""
+        return AppendEventsResponse(
+            accepted=verdict.accepted,
+            duplicates=verdict.duplicates,
+            rejections=_rejections(verdict.rejections),
+            position=position,
+        ).SerializeToString()
+
+    def stream(self, batch_id: str, verdict: Verdict, position: str) -> bytes:
+        """A StreamEventsResponse."""
+        return StreamEventsResponse(
+            batch_id=batch_id,
+            accepted=verdict.accepted,
+            duplicates=verdict.duplicates,
+            rejections=_rejections(verdict.rejections),
+            position=position,
+        ).SerializeToString()
+
+    def position(self, parts: Iterable[tuple[int, int]]) -> str:
+        """The token of (partition, position) pairs."""
+        return positions.token(self._data_set_id, parts)
+
+    def status(self, partition: int, waybill_number: str, row: bytes) -> bytes:
+        """A ShipmentStatus, from a status row."""
+        status = decode_status(row)
+        flags = _FLAGS.get(status.flags)
+        head = ShipmentStatus(
+            waybill_number=waybill_number,
+            milestone=status.milestone,  # type: ignore[arg-type] # a number of the enum
+            flags=flags_of(status.flags) if flags is None else flags,  # type: ignore[arg-type]
+            event_count=status.event_count,
+            first_event_at_ms=status.first_event_at_ms,
+            updated_at_ms=status.updated_at_ms,
+            position=f"{self._data_set_id}/{partition}.{status.position}",
+        ).SerializeToString()
+        return head + _delimited(_STATUS_LAST_EVENT, status.last_event)
+
+
+def one_status(status: bytes) -> bytes:
+    """A GetStatusResponse."""
+    return _delimited(_FIELD_1, status)
+
+
+def many_statuses(statuses: Iterable[bytes], missing: Iterable[str]) -> bytes:
+    """A BatchGetStatusResponse."""
+    parts = [_delimited(_FIELD_1, status) for status in statuses]
+    parts += [_delimited(_FIELD_2, number.encode()) for number in missing]
+    return b"".join(parts)
+
+
+def timeline(events: Sequence[bytes], next_page_token: str, status: bytes) -> bytes:
+    """A GetTimelineResponse."""
+    parts = [_delimited(_FIELD_1, event) for event in events]
+    if next_page_token:
+        parts.append(_delimited(_FIELD_2, next_page_token.encode()))
+    parts.append(_delimited(_FIELD_3, status))
+    return b"".join(parts)
+
+
+def _rejections(rejections: Sequence[tuple[int, Fault]]) -> list[Rejection]:
+    return [
+        Rejection(
+            index=index,
+            reason=fault.reason,  # type: ignore[arg-type] # a number of the enum
+            field=fault.field,
+            message=fault.message,
+        )
+        for index, fault in sorted(rejections, key=lambda rejection: rejection[0])
+    ]

@@ -1,0 +1,128 @@
+"""What every call has around it: a limit on how many run, figures, the register that a shutdown
+waits for.
+
+The register is our own because a gRPC server's stop returns before the `finally` of its handlers
+has run.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+
+from trackd.metrics import CallMetrics
+from trackd.wire.errors import STOPPING, CallError, abort, overloaded, told
+
+Context = Any  # grpc.aio.ServicerContext, whose stubs know no raw bytes
+Unary = Callable[[bytes, Context], Awaitable[bytes]]
+Stream = Callable[[Any, Context], Awaitable[None]]
+
+_log = structlog.get_logger()
+
+
+class Calls:
+    """The calls that are running."""
+
+    def __init__(self, metrics: CallMetrics) -> None:
+        self._metrics = metrics
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # Set once: no new work is taken, streams end themselves.
+        self.stopping = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """How many calls are at work."""
+        return self._running
+
+    async def idle(self) -> None:
+        """Returns once no call is at work."""
+        await self._idle.wait()
+
+    def unary(self, method: str, limit: "Limit", behaviour: Unary) -> Unary:
+        """Wraps a handler that takes request bytes and returns response bytes or raises."""
+        observe = self._metrics.observer(method)
+
+        async def call(request: bytes, context: Context) -> bytes:
+            began = time.perf_counter()
+            code = grpc.StatusCode.CANCELLED
+            self._enter()
+            try:
+                if self.stopping.is_set():
+                    raise STOPPING
+                with limit:
+                    response = await behaviour(request, context)
+                code = grpc.StatusCode.OK
+                return response
+            except Exception as error:
+                answer = self._told(method, error)
+                code = answer.code
+                await abort(context, answer)
+            finally:
+                self._leave()
+                observe(code.name, time.perf_counter() - began)
+
+        return call
+
+    def stream(self, method: str, limit: "Limit", behaviour: Stream) -> Stream:
+        """Wraps a handler of a stream, which writes its answers itself."""
+        observe = self._metrics.observer(method)
+
+        async def call(requests: Any, context: Context) -> None:
+            began = time.perf_counter()
+            code = grpc.StatusCode.CANCELLED
+            self._enter()
+            try:
+                if self.stopping.is_set():
+                    raise STOPPING
+                with limit:
+                    await behaviour(requests, context)
+                code = grpc.StatusCode.OK
+            except grpc.aio.InternalError:
+                pass  # the caller is gone; there is nobody to tell
+            except Exception as error:
+                answer = self._told(method, error)
+                code = answer.code
+                await abort(context, answer)
+            finally:
+                self._leave()
+                observe(code.name, time.perf_counter() - began)
+
+        return call
+
+    @staticmethod
+    def _told(method: str, error: Exception) -> CallError:
+        answer = told(error)
+        if not isinstance(error, CallError):
+            _log.error("call failed", method=method, told=answer.reason, exc_info=error)
+        return answer
+
+    def _enter(self) -> None:
+        self._running += 1
+        self._idle.clear()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+
+class Limit:
+    """How many calls of a kind may be at work; one more is told to come back."""
+
+    def __init__(self, what: str, most: int) -> None:
+        self._what = what
+        self._most = most
+        self.running = 0
+
+    def __enter__(self) -> None:
+        if self.running >= self._most:
+            raise overloaded(self._what, self._most)
+        self.running += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.running -= 1

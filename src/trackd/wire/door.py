@@ -1,0 +1,125 @@
+"""The gRPC server of one process: which method goes to which servicer, with which bounds around it.
+
+Every method takes and gives raw bytes, so that the hot ones decide themselves what to parse.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from trackd.v1 import admin_pb2, ingest_pb2, tracking_pb2
+from trackd.wire.admin import AdminService
+from trackd.wire.calls import Calls, Limit, Stream, Unary
+from trackd.wire.ingest import IngestService
+from trackd.wire.tracking import TrackingService
+
+_INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
+_TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+SERVICES = (_INGEST, _TRACKING, _ADMIN)
+_ADMIN_CALLS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DoorLimits:
+    """The bounds of the door; see settings.py for what is beyond them."""
+
+    message_bytes_max: int
+    response_bytes_max: int
+    unary_ingest_in_flight_max: int
+    reads_in_flight_max: int
+    streams_max: int
+
+
+class Door:
+    """The gRPC server, and its health."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        ingest: IngestService,
+        tracking: TrackingService,
+        admin: AdminService,
+        limits: DoorLimits,
+        *,
+        with_reflection: bool,
+    ) -> None:
+        self._server = grpc.aio.server(options=_options(limits))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        appends = Limit("AppendEvents calls", limits.unary_ingest_in_flight_max)
+        streams = Limit("ingest streams", limits.streams_max)
+        reads = Limit("read calls", limits.reads_in_flight_max)
+        admins = Limit("admin calls", _ADMIN_CALLS_MAX)
+        self._add(
+            _INGEST,
+            AppendEvents=_unary(calls, f"{_INGEST}/AppendEvents", appends, ingest.append_events),
+            StreamEvents=_stream(calls, f"{_INGEST}/StreamEvents", streams, ingest.stream_events),
+        )
+        self._add(
+            _TRACKING,
+            GetStatus=_unary(calls, f"{_TRACKING}/GetStatus", reads, tracking.get_status),
+            BatchGetStatus=_unary(
+                calls, f"{_TRACKING}/BatchGetStatus", reads, tracking.batch_get_status
+            ),
+            GetTimeline=_unary(calls, f"{_TRACKING}/GetTimeline", reads, tracking.get_timeline),
+        )
+        self._add(
+            _ADMIN,
+            GetTopology=_unary(calls, f"{_ADMIN}/GetTopology", admins, admin.get_topology),
+            GetStats=_unary(calls, f"{_ADMIN}/GetStats", admins, admin.get_stats),
+        )
+        if with_reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    def _add(self, service: str, **methods: Any) -> None:
+        handler = grpc.method_handlers_generic_handler(service, methods)
+        self._server.add_generic_rpc_handlers((handler,))
+
+    async def open(self, address: str) -> int:
+        """Listens; the port that was taken. Raises RuntimeError if the address is taken."""
+        port = self._server.add_insecure_port(address)
+        await self._server.start()
+        return port
+
+    async def set_serving(self, serving: bool) -> None:
+        """What health says of the server and of each service."""
+        status = health_pb2.HealthCheckResponse.SERVING
+        if not serving:
+            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        for service in ("", *SERVICES):
+            await self._health.set(service, status)
+
+    async def close(self, grace_s: float) -> None:
+        """Refuses new calls and gives running ones grace_s seconds."""
+        await self._server.stop(grace_s)
+
+
+def _unary(calls: Calls, method: str, limit: Limit, behaviour: Unary) -> Any:
+    return grpc.unary_unary_rpc_method_handler(calls.unary(method, limit, behaviour))
+
+
+def _stream(calls: Calls, method: str, limit: Limit, behaviour: Stream) -> Any:
+    return grpc.stream_stream_rpc_method_handler(calls.stream(method, limit, behaviour))
+
+
+def _options(limits: DoorLimits) -> list[tuple[str, int]]:
+    """docs/operations.md says what each does to a client."""
+    return [
+        ("grpc.max_receive_message_length", limits.message_bytes_max),
+        ("grpc.max_send_message_length", limits.response_bytes_max),
+        ("grpc.max_metadata_size", 8 << 10),
+        ("grpc.max_concurrent_streams", 128),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.max_connection_age_ms", 3_600_000),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+        ("grpc.server_handshake_timeout_ms", 5_000),
+        ("grpc.so_reuseport", 0),
+    ]

@@ -1,0 +1,127 @@
+"""What a caller is told: one table from errors to status codes, and the details every error
+carries.
+
+Every error is a google.rpc.Status with one ErrorInfo (domain "trackd", a reason in
+UPPER_SNAKE_CASE, variable parts in its metadata); field faults add BadRequest, "come back later"
+adds RetryInfo. What happened inside is logged, not told.
+"""
+
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from trackd.store.errors import (
+    DataBehind,
+    DataDamaged,
+    DirectoryInUse,
+    StorageFailed,
+    StoreError,
+    WriteStalled,
+    WrongData,
+)
+
+DOMAIN = "trackd"
+_STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class CallError(Exception):
+    """Ends a call. message is for people; reason, metadata and field are for programs."""
+
+    code: grpc.StatusCode
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    field: str = ""
+    retry_after_s: float = 0.0
+
+    def details(self) -> bytes:
+        """The google.rpc.Status, serialised."""
+        details = [ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)]
+        extra: list[BadRequest | RetryInfo] = []
+        if self.field:
+            violation = BadRequest.FieldViolation(field=self.field, description=self.message)
+            extra.append(BadRequest(field_violations=[violation]))
+        if self.retry_after_s:
+            delay = Duration()
+            delay.FromMilliseconds(int(self.retry_after_s * 1000))
+            extra.append(RetryInfo(retry_delay=delay))
+        status = Status(code=self.code.value[0], message=self.message)
+        for detail in [*details, *extra]:
+            packed = Any()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return status.SerializeToString()
+
+
+def invalid(field_name: str, message: str, reason: str = "INVALID_ARGUMENT") -> CallError:
+    """A request that must be changed before it is sent again."""
+    return CallError(
+        grpc.StatusCode.INVALID_ARGUMENT, reason, f"{field_name}: {message}", field=field_name
+    )
+
+
+def overloaded(what: str, limit: int, retry_after_s: float = 0.1) -> CallError:
+    """A bound was reached that will not stay reached: come back later."""
+    return CallError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "OVERLOADED",
+        f"{what}: at most {limit}; try again later",
+        {"limit": str(limit)},
+        retry_after_s=retry_after_s,
+    )
+
+
+LOW_SPACE = CallError(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DISK_NEARLY_FULL",
+    "the server's disk is nearly full: nothing is stored until there is space; reads go on",
+    retry_after_s=5.0,
+)
+STOPPING = CallError(
+    grpc.StatusCode.UNAVAILABLE,
+    "SERVER_STOPPING",
+    "the server is stopping: send again what was not acknowledged",
+    retry_after_s=1.0,
+)
+MALFORMED = CallError(
+    grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the request cannot be parsed"
+)
+_STORAGE_FAILED = CallError(
+    grpc.StatusCode.UNAVAILABLE,
+    "STORAGE_FAILED",
+    "the server's storage failed and it is going down: nothing of this was acknowledged",
+    retry_after_s=1.0,
+)
+_DATA_DAMAGED = CallError(
+    grpc.StatusCode.DATA_LOSS, "DATA_DAMAGED", "stored data of this request cannot be read"
+)
+
+# What the store raises -> what the caller is told. Total over StoreError: a test says so.
+STORE_ERRORS: dict[type[StoreError], CallError] = {
+    StorageFailed: _STORAGE_FAILED,
+    WriteStalled: _STORAGE_FAILED,
+    DataDamaged: _DATA_DAMAGED,
+    DataBehind: _STORAGE_FAILED,
+    DirectoryInUse: _STORAGE_FAILED,
+    WrongData: _STORAGE_FAILED,
+}
+INTERNAL = CallError(grpc.StatusCode.INTERNAL, "INTERNAL", "the server has a defect; see its log")
+
+
+def told(error: Exception) -> CallError:
+    """What the caller is told of an error."""
+    if isinstance(error, CallError):
+        return error
+    return STORE_ERRORS.get(type(error), INTERNAL) if isinstance(error, StoreError) else INTERNAL
+
+
+async def abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: CallError) -> NoReturn:
+    """Ends the call with the error."""
+    await context.abort(error.code, error.message, ((_STATUS_DETAILS_KEY, error.details()),))
+    raise AssertionError("abort raises")

@@ -1,0 +1,127 @@
+"""IngestService: scans in, an answer once they are durable."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from trackd.partition import Partition
+from trackd.store.planner import Verdict
+from trackd.wire.answers import Answers
+from trackd.wire.calls import Calls, Context
+from trackd.wire.errors import LOW_SPACE, STOPPING, overloaded
+from trackd.wire.scans import Batch, ScanReader
+
+Pending = tuple[Batch, list[tuple[int, "asyncio.Future[Verdict]"]]]
+
+
+class SpaceGuard:
+    """Whether the disk has room for writes; set by whoever looks at the disk."""
+
+    def __init__(self) -> None:
+        self.low = False
+
+
+class IngestService:
+    """Submits batches to the partitions and answers in the order sent."""
+
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        answers: Answers,
+        reader: ScanReader,
+        space: SpaceGuard,
+        calls: Calls,
+        *,
+        batches_in_flight_max: int,
+        queue_events_max: int,
+    ) -> None:
+        self._partitions = partitions
+        self._answers = answers
+        self._reader = reader
+        self._space = space
+        self._calls = calls
+        self._batches_in_flight_max = batches_in_flight_max
+        self._queue_events_max = queue_events_max
+
+    async def append_events(self, request: bytes, _: Context) -> bytes:
+        """AppendEvents."""
+        batch = self._reader.read_append(request, _now_ms())
+        if self._space.low:
+            raise LOW_SPACE
+        for partition, scans in zip(self._partitions, batch.scans, strict=True):
+            if scans and partition.committer.queued_events > self._queue_events_max:
+                raise overloaded("events waiting for their commit", self._queue_events_max)
+        verdict, position = await self._settled(self._submit(batch))
+        return self._answers.append(verdict, position)
+
+    async def stream_events(self, requests: Any, context: Context) -> None:
+        """StreamEvents: reads, and answers from a second task, so that many batches are in flight."""
+        pending: asyncio.Queue[Pending | None] = asyncio.Queue()
+        # What stops the reading when too much is in flight: the caller's flow control does the
+        # rest.
+        room = asyncio.Semaphore(self._batches_in_flight_max)
+        reading = asyncio.ensure_future(self._read(requests, pending, room))
+        answering = asyncio.ensure_future(self._answer(context, pending, room))
+        stopping = asyncio.ensure_future(self._calls.stopping.wait())
+        tasks = (reading, answering, stopping)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            reading.cancel()
+            pending.put_nowait(None)
+            # Batches that were read keep their answers, whatever ended the reading.
+            await answering
+            if reading.done() and not reading.cancelled():
+                reading.result()
+            if stopping.done():
+                raise STOPPING
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(
+        self, requests: Any, pending: "asyncio.Queue[Pending | None]", room: asyncio.Semaphore
+    ) -> None:
+        async for request in requests:
+            batch = self._reader.read_stream(request, _now_ms())
+            if self._space.low:
+                raise LOW_SPACE
+            await room.acquire()
+            for partition, scans in zip(self._partitions, batch.scans, strict=True):
+                if scans:
+                    await partition.committer.room(self._queue_events_max)
+            pending.put_nowait(self._submit(batch))
+
+    async def _answer(
+        self, context: Context, pending: "asyncio.Queue[Pending | None]", room: asyncio.Semaphore
+    ) -> None:
+        while one := await pending.get():
+            verdict, position = await self._settled(one)
+            await context.write(self._answers.stream(one[0].batch_id, verdict, position))
+            room.release()
+
+    def _submit(self, batch: Batch) -> Pending:
+        return batch, [
+            (partition.number, partition.submit(scans))
+            for partition, scans in zip(self._partitions, batch.scans, strict=True)
+            if scans
+        ]
+
+    async def _settled(self, pending: Pending) -> tuple[Verdict, str]:
+        """The verdict over the whole batch, and its position, once all partitions have settled."""
+        batch, answers = pending
+        whole = Verdict(rejections=list(batch.rejections))
+        positions = []
+        for partition, answer in answers:
+            part = await answer
+            whole.accepted += part.accepted
+            whole.duplicates += part.duplicates
+            whole.rejections += part.rejections
+            positions.append((partition, part.position))
+        # A batch of which nothing went to a partition is as fresh as nothing.
+        return whole, self._answers.position(positions) if positions else ""
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,49 @@
+"""Positions as callers see them: opaque strings, bound to one data set.
+
+    token = data set id · "/" · part{1,}, comma separated        part = partition "." position
+
+Inside it says which positions of which partitions an answer is as fresh as. Callers hand it back
+unread.
+"""
+
+from collections.abc import Iterable
+
+import grpc
+
+from trackd.wire.errors import CallError, invalid
+
+# A batch touches at most this many partitions (data_directory.PARTITIONS_MAX).
+_PARTS_MAX = 256
+
+
+def token(data_set_id: str, parts: Iterable[tuple[int, int]]) -> str:
+    """The token of (partition, position) pairs."""
+    return f"{data_set_id}/" + ",".join(f"{partition}.{position}" for partition, position in parts)
+
+
+def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int, int]:
+    """The positions in a token, by partition. Raises CallError if it is none, or of other data."""
+    prefix, slash, rest = text.partition("/")
+    try:
+        if not slash:
+            raise ValueError
+        parts = rest.split(",", _PARTS_MAX)
+        pairs = [part.split(".") for part in parts]
+        positions = {int(partition): int(position) for partition, position in pairs}
+        if min(positions) < 0 or min(positions.values()) < 0 or len(parts) > _PARTS_MAX:
+            raise ValueError
+    except ValueError:
+        raise invalid(field, "is not a position of this server", "INVALID_POSITION") from None
+    if prefix != data_set_id:
+        raise CallError(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "POSITION_UNKNOWN",
+            f"{field}: belongs to another data set",
+            {"data_set_id": data_set_id},
+        )
+    return positions
+
+
+def future(field: str = "min_position") -> CallError:
+    """What a caller is told whose position has not been reached yet."""
+    return invalid(field, "is from the future: the server never gave it", "INVALID_POSITION")

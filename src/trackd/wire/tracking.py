@@ -1,0 +1,185 @@
+"""TrackingService: status and timeline out."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from trackd.domain.validation import normal_waybill_number
+from trackd.partition import Partition
+from trackd.store.keys import HASH_LENGTH, ORDER_LENGTH, events_prefix, partition_of
+from trackd.v1.tracking_pb2 import (
+    TIMELINE_ORDER_NEWEST_FIRST,
+    BatchGetStatusRequest,
+    GetStatusRequest,
+    GetTimelineRequest,
+    TimelineOrder,
+)
+from trackd.wire import answers, positions
+from trackd.wire.answers import Answers
+from trackd.wire.calls import Context
+from trackd.wire.errors import MALFORMED, CallError, invalid
+
+BATCH_WAYBILLS_MAX = 500
+PAGE_SIZE_MAX = 500
+PAGE_SIZE_DEFAULT = 100
+# What an answer holds beside its events: the status, whose last event may be as large as any, and a
+# token.
+_ANSWER_RESERVE_BYTES = 128 << 10
+
+
+class TrackingService:
+    """Answers look-ups from the partitions of this process."""
+
+    def __init__(
+        self,
+        partitions: Sequence[Partition],
+        encode: Answers,
+        data_set_id: str,
+        *,
+        response_bytes_max: int,
+    ) -> None:
+        self._partitions = partitions
+        self._encode = encode
+        self._data_set_id = data_set_id
+        self._response_bytes_max = response_bytes_max
+
+    async def get_status(self, request: bytes, _: Context) -> bytes:
+        """GetStatus."""
+        asked = _parsed(GetStatusRequest, request)
+        number = _waybill_number(asked.waybill_number)
+        partition = self._partition_of(number)
+        if asked.min_position:
+            await self._reached(asked.min_position)
+        row = (await partition.read_statuses((number,))).get(number)
+        if row is None:
+            raise _not_found(number)
+        return answers.one_status(self._encode.status(partition.number, number, row))
+
+    async def batch_get_status(self, request: bytes, _: Context) -> bytes:
+        """BatchGetStatus."""
+        asked = _parsed(BatchGetStatusRequest, request)
+        if not 1 <= len(asked.waybill_numbers) <= BATCH_WAYBILLS_MAX:
+            raise invalid(
+                "waybill_numbers",
+                f"1-{BATCH_WAYBILLS_MAX} at a time, not {len(asked.waybill_numbers)}",
+            )
+        if asked.min_position:
+            await self._reached(asked.min_position)
+        wanted: dict[str, int] = {}
+        by_partition: dict[int, list[str]] = {}
+        for text in asked.waybill_numbers:
+            number = _waybill_number(text, "waybill_numbers")
+            if number not in wanted:
+                wanted[number] = partition = partition_of(number, len(self._partitions))
+                by_partition.setdefault(partition, []).append(number)
+        rows: dict[str, bytes] = {}
+        for partition, numbers in by_partition.items():
+            rows.update(await self._partitions[partition].read_statuses(numbers))
+        answer = answers.many_statuses(
+            [
+                self._encode.status(partition, number, rows[number])
+                for number, partition in wanted.items()
+                if number in rows
+            ],
+            [number for number in wanted if number not in rows],
+        )
+        if len(answer) > self._response_bytes_max:
+            raise CallError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "RESPONSE_TOO_LARGE",
+                f"waybill_numbers: the answer has {len(answer)} bytes, at most "
+                f"{self._response_bytes_max}; ask for fewer at a time",
+                {"limit": str(self._response_bytes_max)},
+                field="waybill_numbers",
+            )
+        return answer
+
+    async def get_timeline(self, request: bytes, _: Context) -> bytes:
+        """GetTimeline."""
+        asked = _parsed(GetTimelineRequest, request)
+        number = _waybill_number(asked.waybill_number)
+        if not 0 <= asked.page_size <= PAGE_SIZE_MAX:
+            raise invalid("page_size", f"must be 0-{PAGE_SIZE_MAX}, not {asked.page_size}")
+        if asked.order not in TimelineOrder.values():
+            raise invalid("order", f"{asked.order} is not a TimelineOrder")
+        newest_first = asked.order == TIMELINE_ORDER_NEWEST_FIRST
+        after = _order_in(asked.page_token, number, newest_first) if asked.page_token else None
+        if asked.min_position:
+            await self._reached(asked.min_position)
+        partition = self._partition_of(number)
+        page = await partition.read_timeline(
+            number,
+            after=after,
+            newest_first=newest_first,
+            limit=asked.page_size or PAGE_SIZE_DEFAULT,
+            bytes_max=self._response_bytes_max - _ANSWER_RESERVE_BYTES,
+        )
+        if page is None:
+            raise _not_found(number)
+        token = _page_token(number, newest_first, page.next) if page.next else ""
+        status = self._encode.status(partition.number, number, page.status)
+        return answers.timeline(page.events, token, status)
+
+    def _partition_of(self, number: str) -> Partition:
+        return self._partitions[partition_of(number, len(self._partitions))]
+
+    async def _reached(self, min_position: str) -> None:
+        """Waits until everything that min_position names is durable."""
+        wanted = positions.parse(min_position, self._data_set_id)
+        for number, position in wanted.items():
+            if number >= len(self._partitions):
+                raise positions.future()
+            committer = self._partitions[number].committer
+            if position > committer.planned_position:
+                raise positions.future()
+            await committer.durable(position)
+
+
+def _parsed(message: Any, request: bytes) -> Any:
+    try:
+        return message.FromString(request)
+    except DecodeError:
+        raise MALFORMED from None
+
+
+def _waybill_number(text: str, field: str = "waybill_number") -> str:
+    number = normal_waybill_number(text)
+    if number is None:
+        raise invalid(field, "must be 4-40 of A-Z, 0-9 and -", "INVALID_WAYBILL_NUMBER")
+    return number
+
+
+def _not_found(number: str) -> CallError:
+    return CallError(
+        grpc.StatusCode.NOT_FOUND,
+        "WAYBILL_NOT_FOUND",
+        "no event of this waybill number is known",
+        {"waybill_number": number},
+    )
+
+
+# A page token is base64 of: the waybill's hash, the direction, and the order to go on after.
+
+
+def _page_token(number: str, newest_first: bool, after: bytes) -> str:
+    token = events_prefix(number)[:HASH_LENGTH] + bytes((newest_first,)) + after
+    return base64.urlsafe_b64encode(token).decode()
+
+
+def _order_in(token: str, number: str, newest_first: bool) -> bytes:
+    try:
+        decoded = base64.b64decode(token, altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        decoded = b""
+    if len(decoded) != HASH_LENGTH + 1 + ORDER_LENGTH:
+        raise invalid("page_token", "is not a page token of this server", "INVALID_PAGE_TOKEN")
+    bound = events_prefix(number)[:HASH_LENGTH] + bytes((newest_first,))
+    if not decoded.startswith(bound):
+        raise invalid(
+            "page_token", "belongs to another waybill number or order", "INVALID_PAGE_TOKEN"
+        )
+    return decoded[len(bound) :]
