@@ -1,0 +1,47 @@
+"""What every test may ask for: a running server."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests.harness.server import ServerProcess
+
+
+class Serve(Protocol):
+    """Starts a server of the test's own; it is gone when the test is over."""
+
+    def __call__(
+        self,
+        *flags: str,
+        data: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        start: bool = True,
+    ) -> ServerProcess: ...
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """`serve("--partitions", "1", env={...})`: a started server, by default on a new directory."""
+    servers: list[ServerProcess] = []
+
+    def started(
+        *flags: str,
+        data: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        start: bool = True,
+    ) -> ServerProcess:
+        number = len(servers)
+        server = ServerProcess(
+            data or tmp_path / f"data-{number}", *flags, env=env, logs=tmp_path / f"logs-{number}"
+        )
+        servers.append(server)
+        return server.start() if start else server
+
+    yield started
+    for server in servers:
+        if server.launched:
+            server.kill()
+            # Shown by pytest only if the test failed.
+            print(f"-- {server.data.name}: exit code {server.exit_code}\n{server.log}")

@@ -1,0 +1,174 @@
+"""A real `trackd serve`, as a process of its own: started, watched, stopped and killed.
+
+Talks to it only as any operator can: flags, environment, signals, exit code, what it prints and
+/metrics. Knows nothing of what the server stores.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+READY = re.compile(r"trackd is ready: gRPC on (\S+), metrics on (\S+)")
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+_POLL_S = 0.005
+_LOG_TAIL_CHARACTERS = 6_000
+
+
+class ServerFailed(AssertionError):  # noqa: N818 (named as the rest of the house names errors)
+    """The server did not do as the test needs; the message ends with its log."""
+
+
+class ServerProcess:
+    """One run of `trackd serve` after the other on one data directory.
+
+    - `grpc` and `metrics` are host:port, new with every start.
+    - Every method blocks; none of them is for the event loop while it has to answer the server.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        *flags: str,
+        env: Mapping[str, str] | None = None,
+        logs: Path | None = None,
+    ) -> None:
+        self.data = data
+        self.flags = flags
+        self.env = dict(env or {})
+        self.grpc = ""
+        self.metrics = ""
+        self._logs = logs or data.parent
+        self._process: subprocess.Popen[bytes] | None = None
+        self._runs = 0
+
+    # Life.
+
+    def start(self, *more_flags: str, timeout_s: float = START_TIMEOUT_S) -> "ServerProcess":
+        """Starts it and returns when it can answer; ServerFailed if it ends or hangs before."""
+        self.launch(*more_flags)
+        deadline = time.monotonic() + timeout_s
+        while not (ready := READY.search(self._read("out"))):
+            if self._running_process().poll() is not None:
+                raise ServerFailed(f"ended with {self.exit_code} before it was ready\n{self.log}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ServerFailed(f"not ready within {timeout_s:g} s\n{self.log}")
+            time.sleep(_POLL_S)
+        self.grpc, self.metrics = ready.groups()
+        return self
+
+    def launch(self, *more_flags: str) -> None:
+        """Starts it without waiting for anything."""
+        assert not self.running, "one run at a time"
+        self._runs += 1
+        self._logs.mkdir(parents=True, exist_ok=True)
+        command = [
+            str(Path(sys.executable).with_name("trackd")),
+            "serve",
+            *("--data", str(self.data)),
+            *("--grpc", "127.0.0.1:0"),
+            *("--metrics", "127.0.0.1:0"),
+            *self.flags,
+            *more_flags,
+        ]
+        own = {name: text for name, text in os.environ.items() if not name.startswith("TRACKD_")}
+        with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=own | self.env
+            )
+
+    def refuse(self, *more_flags: str, timeout_s: float = START_TIMEOUT_S) -> int:
+        """Starts it where it has to end by itself; the exit code."""
+        self.launch(*more_flags)
+        code = self.wait(timeout_s)
+        if READY.search(self._read("out")):
+            raise ServerFailed(f"said that it was ready, then ended with {code}\n{self.log}")
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL; returns when the process is gone. Nothing if it is gone already."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """SIGTERM, and waits for the end; the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_s)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, if there is anybody to get it."""
+        if self.running:
+            self._running_process().send_signal(number)
+
+    def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Waits for its end; the exit code. Killed, and ServerFailed, if there is none in time."""
+        try:
+            return self._running_process().wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._running_process().kill()
+            self._running_process().wait()
+            raise ServerFailed(f"still there after {timeout_s:g} s\n{self.log}") from None
+
+    # What can be seen of it.
+
+    @property
+    def launched(self) -> bool:
+        """Whether it was ever started."""
+        return self._process is not None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is alive."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._running_process().poll()
+
+    @property
+    def pid(self) -> int:
+        """The process id of the latest run."""
+        return self._running_process().pid
+
+    @property
+    def log(self) -> str:
+        """What the latest run wrote on stderr: its end, if it is long."""
+        return self._read("err")[-_LOG_TAIL_CHARACTERS:]
+
+    @property
+    def resident_bytes(self) -> int:
+        """The memory that the process holds now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+    def scrape(self) -> dict[str, float]:
+        """/metrics now: sample line without its value, as printed (`name{label="x"}`) -> value."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return dict(_samples(text))
+
+    def _running_process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, "not started"
+        return self._process
+
+    def _path(self, stream: str) -> Path:
+        return self._logs / f"{self.data.name}.{self._runs}.{stream}"
+
+    def _read(self, stream: str) -> str:
+        path = self._path(stream)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+
+def _samples(text: str) -> Iterator[tuple[str, float]]:
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            yield name, float(value)
