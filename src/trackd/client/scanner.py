@@ -160,9 +160,9 @@ class Scanner:
 
     async def _settle_before_leaving(self, opened: "_OpenScanner") -> None:
         while opened.uplink.counts.waiting:
+            opened.raise_if_stopped()
             if self._spool is not None and opened.uplink.link_error is not None:
                 return
-            opened.raise_if_stopped()
             await opened.outbox.changed.wait()
 
     async def __aenter__(self) -> Self:

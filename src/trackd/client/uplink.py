@@ -220,19 +220,19 @@ class Uplink:
         self._window.settle(batch)
         self._outbox.changed.fire()
         self._rejected += len(rejected)
-        for each in rejected:
-            self._tell(each)
-
-    def _tell(self, rejected: RejectedEntry) -> None:
-        scan = RejectedScan(
-            event=ScanEvent.FromString(rejected.entry.wire),
-            reason=rejected.reason,
-            field=rejected.field,
-            message=rejected.message,
-        )
-        if self._on_rejection is None:
-            _LOG.warning("scan %s was rejected: %s", scan.event.event_id, scan.reason_name)
+        if rejected and self._on_rejection is None:
+            _LOG.warning(
+                "%d scans were rejected, the first is %s: %s",
+                len(rejected),
+                (first := _rejected_scan(rejected[0])).event.event_id,
+                first.reason_name,
+            )
             return
+        for each in rejected:
+            self._tell(_rejected_scan(each))
+
+    def _tell(self, scan: RejectedScan) -> None:
+        assert self._on_rejection is not None, "somebody listens"
         try:
             self._on_rejection(scan)
         except Exception:
@@ -242,16 +242,16 @@ class Uplink:
     async def _after(self, failure: Exception) -> float:
         """Puts the window right after a failure; returns how many seconds to wait."""
         error = _as_trackd_error(failure)
-        if self.link_error is None:
-            _LOG.warning("the link is down: %s", error)
-        self.link_error = error
-        self._outbox.changed.fire()
         if _is_refusal(failure, error) and self._window.in_flight:
             # Not a fault of the link: look for the scan at fault without growing pauses.
             if (batch := self._window.refused()) is not None:
                 await self._reject_refused(batch, error)
             return self._backoff.first_s()
+        if self.link_error is None:
+            _LOG.warning("the link is down: %s", error)
+        self.link_error = error
         self._window.link_lost()
+        self._outbox.changed.fire()
         return self._backoff.next_s(at_least_ms=error.retry_after_ms)
 
     async def _reject_refused(self, batch: Batch, error: TrackdError) -> None:
@@ -266,6 +266,15 @@ class Uplink:
         except SpoolFull as full:
             # It stays where it is and is refused again once there is room to say so.
             self.link_error = full
+
+
+def _rejected_scan(rejected: RejectedEntry) -> RejectedScan:
+    return RejectedScan(
+        event=ScanEvent.FromString(rejected.entry.wire),
+        reason=rejected.reason,
+        field=rejected.field,
+        message=rejected.message,
+    )
 
 
 def _is_refusal(failure: Exception, error: TrackdError) -> bool:
