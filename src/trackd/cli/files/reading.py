@@ -96,8 +96,10 @@ class Lines:
         self.place = place
 
     def bytes_read(self) -> int:
-        """How much of the file itself was read: of a compressed one, its compressed bytes."""
-        return self._raw.tell() if self.compressed else self.place.offset
+        """How much of the file itself was read, for progress: of gzip, the compressed bytes."""
+        if not self.compressed:
+            return self.place.offset
+        return self._raw.tell() if self._raw.seekable() else 0
 
     def _skip_line(self, begin: bytes) -> int:
         """Reads on to the end of a line; how many bytes that took."""

@@ -3,7 +3,6 @@
 Made when there is something to put into it. Each refusal is on disk before a checkpoint counts it.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -27,21 +26,20 @@ class Rejects:
             with path.open("rb+") as file:
                 file.truncate(keep_bytes)
 
-    def add(self, record: Record, faults: Sequence[tuple[Fault, str]]) -> None:
-        """Writes each fault of a record, with the id of the event at fault where there is one."""
+    def add(self, record: Record, fault: Fault, *, event_id: str) -> None:
+        """Writes a fault of a record; `event_id` is empty where there was no event."""
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("ab")
-        for fault, event_id in faults:
-            entry = {
-                "line": record.line,
-                "reason": fault.reason,
-                "field": fault.field,
-                "message": fault.message,
-                "event_id": event_id,
-                "input": record.text,
-            }
-            self.bytes += self._file.write(orjson.dumps(entry) + b"\n")
+        entry = {
+            "line": record.line,
+            "reason": fault.reason,
+            "field": fault.field,
+            "message": fault.message,
+            "event_id": event_id,
+            "input": record.text,
+        }
+        self.bytes += self._file.write(orjson.dumps(entry) + b"\n")
 
     def flush(self) -> None:
         """Hands what was added to the system."""

@@ -1,0 +1,183 @@
+"""`trackd ingest`: sends the scans of a file, and says what became of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trackd.cli.server_option import DEFAULT_SERVER, Server, explain
+from trackd.cli.terminal import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    examples,
+    fail,
+    note,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from trackd.cli.files.run import Job, Outcome
+
+EPILOG = examples(
+    "trackd ingest scans.jsonl",
+    "trackd ingest --mapping examples/olist.toml olist_shipments.csv",
+    "zcat scans-*.gz | trackd ingest - --server tracking:50551",
+    "",
+    "A line of JSON:",
+    '{"event_id": "PDA-7:42", "waybill_number": "SF1234567890", "code": "PICKED_UP",',
+    '"occurred_at_ms": 1763800000000, "facility_code": "SHA-01"}',
+)
+
+
+def command(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE|-", help="What to send; - is standard input.")
+    ],
+    *,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="FILE|- is CSV, and this TOML file says which columns become which events;"
+            " examples/olist.toml is one, with comments.",
+        ),
+    ] = None,
+    rejected: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where to list what was not stored: line number, reason, text."
+            " [dim]Default: FILE.rejected.jsonl[/dim]",
+        ),
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where to keep how far the file was sent. [dim]Default: beside the file[/dim]",
+        ),
+    ] = None,
+    from_start: Annotated[
+        bool, typer.Option("--from-start", help="Forget how far the file was sent.")
+    ] = False,
+    batch_events: Annotated[
+        int, typer.Option(min=1, max=1000, help="Events to send together.")
+    ] = 500,
+    in_flight: Annotated[
+        int, typer.Option(min=1, max=256, help="Batches on their way at a time.")
+    ] = 8,
+    patience_s: Annotated[
+        int,
+        typer.Option(min=1, help="Seconds to keep trying when the server goes away on the way."),
+    ] = 60,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 when anything was rejected.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Send scans from a file: JSON lines, or CSV with a mapping. Either may be gzip.
+
+    A line of JSON is one event, with the field names of ScanEvent and codes by name or number. A
+    row of CSV is what --mapping makes of it, often several events.
+
+    Sending a file twice does no harm: what is there already counts as a duplicate. After Ctrl-C, a
+    crash or a lost server the same command goes on where the acknowledged part ended. Bad lines
+    hold nothing up: they are listed with line number and reason.
+
+    Exit codes: 0 everything was sent, 1 it was not, 2 usage, 130 interrupted.
+    """
+    from trackd.cli.files.mapping import MappingError
+    from trackd.cli.files.run import Job, run
+    from trackd.client.errors import TrackdError
+
+    if mapping is None and _looks_like_csv(file):
+        fail(f"{file} is CSV, so --mapping FILE has to say what its columns mean", code=USAGE)
+    job = Job(
+        path=None if str(file) == "-" else file,
+        mapping=mapping,
+        rejected=rejected,
+        state=state,
+        from_start=from_start,
+        batch_events_max=batch_events,
+        batches_in_flight_max=in_flight,
+        timeout_ms=patience_s * 1000,
+        server=server,
+    )
+    try:
+        outcome = run(job, say=note)
+    except MappingError as error:
+        fail(str(error), code=USAGE)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except TrackdError as error:
+        fail(explain(error, server=server))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    _tell(job, outcome, json=json)
+    raise typer.Exit(_exit_code(outcome, strict=strict))
+
+
+def _looks_like_csv(file: Path) -> bool:
+    return file.name.removesuffix(".gz").endswith((".csv", ".tsv"))
+
+
+def _tell(job: "Job", outcome: "Outcome", *, json: bool) -> None:
+    counts = outcome.end.counts
+    if json:
+        print_json(_document(job, outcome))
+    else:
+        typer.echo(_sentence(job, outcome))
+    if counts.rejected:
+        note(f"What was rejected, and why: {job.rejects}")
+    if outcome.error is not None:
+        note(f"trackd: {_why(job, outcome.error)}")
+    if not outcome.complete and job.can_go_on:
+        note(
+            f"Lines 1 to {outcome.end.place.line:,} are done; the same command goes on behind them."
+        )
+
+
+def _why(job: "Job", error: Exception) -> str:
+    from trackd.client.errors import TrackdError
+
+    if isinstance(error, TrackdError):
+        return explain(error, server=job.server)
+    return f"{job.name} cannot be read any further: {error}"
+
+
+def _document(job: "Job", outcome: "Outcome") -> dict[str, object]:
+    counts = outcome.end.counts
+    return {
+        "complete": outcome.complete,
+        "lines": outcome.end.place.line,
+        "accepted": counts.accepted,
+        "duplicates": counts.duplicates,
+        "rejected": counts.rejected,
+        "rejected_file": str(job.rejects) if counts.rejected else None,
+        "seconds": round(outcome.seconds, 3),
+    }
+
+
+def _sentence(job: "Job", outcome: "Outcome") -> str:
+    from trackd.cli.files.view import told_counts
+
+    sent = outcome.end.counts.events - outcome.start.counts.events
+    rate = sent / outcome.seconds if outcome.seconds else 0
+    return (
+        f"{job.name}: {outcome.end.place.line:,} lines, {told_counts(outcome.end.counts)}"
+        f" ({outcome.seconds:.1f} s, {rate:,.0f} events/s)"
+    )
+
+
+def _exit_code(outcome: "Outcome", *, strict: bool) -> int:
+    if outcome.stopped:
+        return INTERRUPTED
+    counts = outcome.end.counts
+    # Nothing but refusals means a wrong file or mapping, which nobody wants to go unnoticed.
+    useless = counts.rejected and not counts.accepted + counts.duplicates
+    if outcome.error or useless or (strict and counts.rejected):
+        return FAILED
+    return DONE

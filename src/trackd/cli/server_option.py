@@ -1,0 +1,49 @@
+"""The server that a command talks to: its option, and what is said when it does not answer."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trackd.address import parse_address
+
+if TYPE_CHECKING:
+    from trackd.client.errors import TrackdError
+
+DEFAULT_SERVER = "127.0.0.1:50551"
+
+
+def _checked(server: str) -> str:
+    try:
+        return str(parse_address(server))
+    except ValueError as error:
+        raise typer.BadParameter(f"{server!r} {error}") from None
+
+
+Server = Annotated[
+    str,
+    typer.Option(
+        "--server",
+        envvar="TRACKD_SERVER",
+        metavar="HOST:PORT",
+        help="The server's gRPC address.",
+        callback=_checked,
+    ),
+]
+
+
+def explain(error: "TrackdError", *, server: str) -> str:
+    """One line for a call that failed."""
+    from trackd.client.errors import DeadlineExceeded, ServerOverloaded, ServerUnavailable
+
+    if isinstance(error, ServerOverloaded):
+        return f"the server at {server} has too much to do: {error}"
+    if isinstance(error, DeadlineExceeded):
+        return f"the server at {server} did not answer in time"
+    if isinstance(error, ServerUnavailable):
+        # gRPC names every address it tried and how; the last part is the reason.
+        why = str(error).rsplit(": ", 1)[-1]
+        return (
+            f"no server answers at {server} ({why}); start one with `trackd serve`, or name another"
+            " with --server HOST:PORT"
+        )
+    return f"the server at {server} refused: {error} ({error.reason})"
