@@ -136,56 +136,59 @@ class Partition:
 
     # Reading.
 
-    async def read_statuses(self, waybill_numbers: Iterable[str]) -> dict[str, bytes]:
-        """The status rows of those waybills that have one. Raises DataDamaged, StorageFailed."""
+    async def read_statuses(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """The status rows, by status key, of those waybills that have one.
+
+        Raises DataDamaged, StorageFailed.
+        """
         dirty = self.statuses.dirty
         rows = {}
-        cold = []
+        clean = []
         newest = 0
-        for waybill_number in waybill_numbers:
-            row = dirty.get(waybill_number)
+        for key in keys:
+            row = dirty.get(key)
             if row is None:
-                cold.append(waybill_number)
+                clean.append(key)
             else:
-                rows[waybill_number] = row
+                rows[key] = row
                 newest = max(newest, status_position(row))
-        if cold:
+        if clean:
             # What is clean was written back long after it was durable.
-            rows.update(self.statuses.fetch(cold))
+            rows.update(self.statuses.fetch(clean))
         if newest > self.committer.durable_position:
             await self.committer.durable(newest)
         return rows
 
     async def read_timeline(
         self,
-        waybill_number: str,
+        key: bytes,
         *,
         after: bytes | None,
         newest_first: bool,
         limit: int,
         bytes_max: int,
     ) -> TimelinePage | None:
-        """A page of a waybill's history, from behind the order `after`; None if it has no event.
+        """A page of the history of the waybill with this status key, from behind the order `after`; None if it has no event.
 
         It ends after limit events, or before the event that would make it larger than bytes_max,
         but holds at least one. Raises DataDamaged, StorageFailed.
         """
-        row = self.statuses.get(waybill_number)
+        row = self.statuses.get(key)
         while row and status_position(row) > self.committer.written_position:
             # A stall: the status is ahead of the tables.
             await asyncio.sleep(STALL_RETRY_S)
             await self.committer.durable(self.committer.written_position)
-            row = self.statuses.get(waybill_number)
+            row = self.statuses.get(key)
         if row is None:
             return None
-        prefix = events_prefix(waybill_number)
+        prefix = events_prefix(key)
         found: Iterable[tuple[bytes, bytes]]
         if newest_first:
             # The engine only scans forward, and a waybill's events are bounded.
             rows = list(self.engine.scan_prefix(Table.EVENTS, prefix))
-            found = (row for row in reversed(rows) if after is None or row[0] < prefix + after)
+            found = (row for row in reversed(rows) if after is None or row[0] < key + after)
         else:
-            start = b"" if after is None else prefix + after + b"\0"
+            start = b"" if after is None else key + after + b"\0"
             found = self.engine.scan_prefix(Table.EVENTS, prefix, start)
         events, following = _page(found, limit, bytes_max)
         # Waited for after the scan, so that the scan holds nothing that is not waited for.
@@ -224,7 +227,7 @@ class Partition:
         await asyncio.to_thread(self._mark.sync)
 
     async def close(self) -> None:
-        """Commits what waits, writes back the statuses and closes the files. Raises StorageFailed."""
+        """Commits what waits, writes back the statuses, closes the files. Raises StorageFailed."""
         await self.committer.checkpoint()
         failpoint.reach("in_shutdown")
         self._closed = True
@@ -253,13 +256,13 @@ def _refuse_if_behind(number: int, engine: Engine, mark: DurableMark) -> None:
     acknowledged, held = mark.read(), replay.last_position(engine)
     if acknowledged is None and held:
         raise DataBehind(
-            f"partition {number} holds positions up to {held}, but its durable mark is missing or damaged: "
-            "nobody knows whether later ones were acknowledged"
+            f"partition {number} holds positions up to {held}, but its durable mark is missing or"
+            " damaged: nobody knows whether later ones were acknowledged"
         )
     if acknowledged is not None and held < acknowledged:
         raise DataBehind(
-            f"partition {number} holds positions up to {held}, but {acknowledged} was acknowledged: "
-            f"positions {held + 1} to {acknowledged} are lost"
+            f"partition {number} holds positions up to {held}, but {acknowledged} was acknowledged:"
+            f" positions {held + 1} to {acknowledged} are lost"
         )
 
 

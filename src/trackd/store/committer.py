@@ -9,8 +9,7 @@ soon as a full commit waits.
 * A stalled write is tried again until the engine takes it; meanwhile nothing is planned and nobody
   is answered.
 * After any other failure of write or flush nothing is answered any more: every caller gets
-  StorageFailed,
-  `on_failure` is called once, and the committer stays failed.
+  StorageFailed, `on_failure` is called once, and the committer stays failed.
 """
 
 import asyncio
@@ -64,7 +63,7 @@ class _Written:
 
 
 class Committer:
-    """Orders and commits a partition's scans. Lives on one event loop, whose thread is the only one to call it."""
+    """Orders and commits a partition's scans. Only the thread of its event loop may call it."""
 
     def __init__(
         self,
@@ -122,7 +121,7 @@ class Committer:
         return answer
 
     async def durable(self, position: int) -> None:
-        """Returns once everything up to position is durable. Raises StorageFailed if it will never be."""
+        """Returns once all up to position is durable. Raises StorageFailed if it will never be."""
         if position <= self.durable_position:
             return
         if self._failure:
@@ -147,7 +146,7 @@ class Committer:
 
     @property
     def is_stalled(self) -> bool:
-        """Whether a plan waits for the engine to take it: the tables are behind the statuses until then."""
+        """Whether a plan waits for the engine: the tables are behind the statuses until then."""
         return self._stalled is not None
 
     async def drain(self) -> None:
@@ -160,7 +159,10 @@ class Committer:
             raise self._failure
 
     async def checkpoint(self) -> None:
-        """Writes back every dirty status, for a shutdown; nothing may be submitted meanwhile. Raises StorageFailed."""
+        """Writes back every dirty status, for a shutdown. Raises StorageFailed.
+
+        Nothing may be submitted meanwhile.
+        """
         await self.drain()
         while plan := self._planner.plan_checkpoint():
             failpoint.reach("in_checkpoint")

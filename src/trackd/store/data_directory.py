@@ -55,8 +55,8 @@ class DataDirectory:
             self.manifest = self._read() or self._make(partition_count or default_count)
             if partition_count not in {None, self.manifest.partition_count}:
                 raise WrongData(
-                    f"{path} has {self.manifest.partition_count} partitions, not {partition_count}; "
-                    "the number is fixed when the data is made"
+                    f"{path} has {self.manifest.partition_count} partitions, not {partition_count};"
+                    " the number is fixed when the data is made"
                 )
         except BaseException:
             self.close()
@@ -102,7 +102,7 @@ class DataDirectory:
         return manifest
 
     def become_another_data_set(self) -> None:
-        """Gives the data a new identity, after a loss was accepted: every position handed out before is void."""
+        """Gives the data a new identity, after a loss was accepted: older positions are void."""
         self.manifest = self._write(self.manifest.partition_count)
 
     def partition_path(self, partition: int) -> Path:

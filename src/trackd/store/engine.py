@@ -1,5 +1,4 @@
-"""The one file that imports rocksdict: tables of bytes, written in atomic batches, made durable by
-a flush.
+"""The one file that imports rocksdict: tables of bytes, atomic batches, durable by a flush.
 
 `Engine` is the contract, `RocksEngine` keeps it on disk; `memory_engine.py` keeps it in a dict for
 tests and simulations, and one test suite holds both to it. What RocksDB through rocksdict really
@@ -13,8 +12,7 @@ does, and what follows:
   nothing written.
 * After any other failure of write or flush the engine is not to be used again: StorageFailed.
 * An iterator keeps a raw pointer to its bound, and ends silently at a damaged block: nobody but
-  `scan` iterates;
-  its frame keeps the bound alive and it asks for the status at the end.
+  `scan_*` iterates; they use no bounds and ask for the status at the end.
 """
 
 import os
@@ -68,15 +66,14 @@ class Engine(Protocol):
         """The value of a key. Raises DataDamaged."""
 
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of many keys, in their order; much cheaper than one by one. Raises DataDamaged."""
+        """The values of many keys, in their order, at a fraction of the cost. Raises DataDamaged."""
 
     def scan_prefix(
         self, table: Table, prefix: bytes, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
-        """The rows whose key begins with prefix (8 bytes or more) and is start or greater, in key
-        order.
+        """The rows whose key begins with prefix and is start or greater, in key order.
 
-        Forward only: hashed memtables cannot seek backwards. Raises DataDamaged rather than end
+        The prefix has HASH_LENGTH bytes or more. Forward only: hashed memtables cannot seek backwards. Raises DataDamaged rather than end
         early.
         """
 
@@ -150,7 +147,7 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     blocks.set_format_version(5)
     if table in {Table.EVENTS, Table.STATUS}:
         family.set_prefix_extractor(SliceTransform.create_fixed_prefix(HASH_LENGTH))
-        family.set_memtable_factory(MemtableFactory.hash_skip_list(*_HASH_BUCKETS))
+        family.set_memtable_factory(MemtableFactory.hash_skip_list(*_HASH_BUCKETS))  # type: ignore[call-arg] # the stub knows none
     family.set_block_based_table_factory(blocks)
     family.set_write_buffer_size(options.write_buffer_bytes)
     family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS)

@@ -6,7 +6,7 @@ class StoreError(Exception):
 
 
 class WriteStalled(StoreError):
-    """The engine's background work is behind: nothing was written; wait and write the same batch again."""
+    """The engine's background work is behind: nothing was written; wait and write it again."""
 
 
 class StorageFailed(StoreError):

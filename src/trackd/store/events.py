@@ -37,7 +37,7 @@ def clears_of(event: ScanEvent) -> int:
     """The mask of flags that a PROBLEM_RESOLVED clears; 0 for every other code."""
     if int(event.code) != EventCode.PROBLEM_RESOLVED:
         return 0
-    named = event.attributes["clears"] if "clears" in event.attributes else ""
+    named = event.attributes.get("clears", "")
     return flags_named(named) if named else PROBLEM_RESOLVED_CLEARS
 
 

@@ -27,5 +27,5 @@ if _name and _name not in NAMES:
 
 def reach(name: str) -> None:
     """Dies here if `name` is armed, with its probability."""
-    if name == _name and random.random() < float(_probability or 1):
+    if name == _name and random.random() < float(_probability or 1):  # noqa: S311 (not a secret)
         os.kill(os.getpid(), signal.SIGKILL)

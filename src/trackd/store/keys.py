@@ -1,24 +1,25 @@
 """The whole key space of a partition. No other file builds or takes apart a key.
 
-| table  | key                                                                  | value                                |
-| ------ | -------------------------------------------------------------------- | ------------------------------------ |
-| events | h8 · waybill · 00 · occurred_at_ms u64be · rank u8 · id8             | the event's wire bytes, server fields appended |
-| status | h8 · waybill                                                         | records.StatusRow                    |
-| log    | position u64be of the block's last event                             | records: one commit's events in order |
-| meta   | a name                                                               | see below                            |
+| table  | key                                        | value                                           |
+| ------ | ------------------------------------------ | ----------------------------------------------- |
+| events | h8 · waybill · order                       | the event's wire bytes, server's fields appended |
+| status | h8 · waybill                               | records.StatusRow                               |
+| log    | position u64be of the block's last event   | one commit's events in order, see records       |
+| meta   | a name                                     | see below                                       |
+
+    order = 00 · occurred_at_ms u64be · rank u8 · id8
 
 h8 is the xxh3 of the waybill number: it makes a fixed-length prefix, which lets RocksDB use hashed
-memtables and prefix filters whatever the length of the number, and it is the hash that picks the
-partition. A waybill number never holds a 00, so the events of one waybill are exactly the keys that
-begin with `events_prefix`. The last 17 bytes of an event's key are its *order*: event time, rank
-(so that events of one millisecond stand in the order in which they are folded), hash of the event
-id.
+memtables and prefix filters whatever the length of the number, and it is the hash that picks the partition. A waybill
+number never holds a 00, so the events of one waybill are exactly the keys that begin with its
+status key and a 00. The *order* that follows is event time, rank (so that events of one millisecond
+stand in the order in which they are folded), and the hash of the event id.
 """
 
 from enum import Enum
 from struct import Struct
 
-from xxhash import xxh3_64_digest, xxh3_64_intdigest
+from xxhash import xxh3_64_digest
 
 from trackd.domain.fold import rank_of
 
@@ -33,21 +34,25 @@ class Table(Enum):
 
 
 HASH_LENGTH = 8
-ORDER_LENGTH = 17
+ORDER_LENGTH = 18
+ID_LENGTH = 8  # of an order: the hash of the event id, its end
 
 # meta: the position up to which every status on disk is current; u64be.
 META_STATUS_CHECKPOINT = b"status_checkpoint"
 # meta: which data set and partition this is, so that a directory cannot be taken for another.
 META_IDENTITY = b"identity"
 
-_ORDER = Struct(">QB8s")
+_ORDER = Struct(">xQB8s")
 pack_order = _ORDER.pack
 _POSITION = Struct(">Q")
 
 
-def partition_of(waybill_number: str, partition_count: int) -> int:
-    """The partition that owns a waybill. Part of the contract: xxh3_64(upper-cased number) mod count."""
-    return xxh3_64_intdigest(waybill_number.encode()) % partition_count
+def partition_of(key: bytes, partition_count: int) -> int:
+    """The partition that owns the waybill with this status key.
+
+    Part of the contract: xxh3_64(upper-cased number) mod partition count.
+    """
+    return int.from_bytes(key[:HASH_LENGTH], "big") % partition_count
 
 
 def status_key(waybill_number: str) -> bytes:
@@ -56,10 +61,9 @@ def status_key(waybill_number: str) -> bytes:
     return xxh3_64_digest(number) + number
 
 
-def events_prefix(waybill_number: str) -> bytes:
-    """What the keys of exactly this waybill's events begin with."""
-    number = waybill_number.encode()
-    return xxh3_64_digest(number) + number + b"\0"
+def events_prefix(key: bytes) -> bytes:
+    """What the keys of exactly those events begin with whose waybill has this status key."""
+    return key + b"\0"
 
 
 def waybill_of_status_key(key: bytes) -> str:
@@ -68,7 +72,7 @@ def waybill_of_status_key(key: bytes) -> str:
 
 
 def split_event_key(key: bytes) -> tuple[bytes, bytes]:
-    """The prefix (h8 · waybill · 00) and the order of an event's key."""
+    """The status key of the event's waybill, and the order, of which an event's key is made."""
     return key[:-ORDER_LENGTH], key[-ORDER_LENGTH:]
 
 

@@ -9,7 +9,7 @@ new identity.
 from trackd.domain.lifecycle import step_of
 from trackd.store.engine import Engine
 from trackd.store.events import clears_of, parse_event
-from trackd.store.keys import META_STATUS_CHECKPOINT, Table
+from trackd.store.keys import META_STATUS_CHECKPOINT, Table, status_key
 from trackd.store.planner import Planner, ScanTuple
 from trackd.store.statuses import StatusTable
 
@@ -49,7 +49,7 @@ def _scan(stored: bytes) -> ScanTuple:
     event = parse_event(stored)
     event.ClearField("recorded_at_ms")
     step = step_of(event.code, event.reason)
-    return (0, event.waybill_number, event.event_id, event.code, step, event.occurred_at_ms,
+    return (0, status_key(event.waybill_number), event.event_id, event.code, step, event.occurred_at_ms,
             event.facility_code, clears_of(event), event.SerializeToString())  # fmt: skip
 
 

@@ -2,13 +2,13 @@
 
     status row  = head · facility · last_event · fingerprints
     head        = version u8 · milestone u8 · flags u16 · announced u16 · course u8 · event_count u32 ·
-                  first_event_at_ms u64 · newest (17, an order) · last (17, an order) ·
+                  first_event_at_ms u64 · newest (18, an order) · last (18, an order) ·
                   updated_at_ms u64 · position u64 · facility_length u8 · last_event_length u16
     fingerprints= 4 bytes for each event of the waybill, the first half of its id's hash, in order of arrival
 
     log block   = version u8 · recorded_at_ms u64 · count u16 · entry{count}
     entry       = event_length u16 · marks u8 · milestone_before u8 · milestone u8 · flags_before u16 · flags u16 ·
-                  event_count u32 · first_event_at_ms u64 · [last (17), if LAST_IS_ANOTHER] · event
+                  event_count u32 · first_event_at_ms u64 · [last (18), if LAST_IS_ANOTHER] · event
 
 `event` in the log is the event's wire bytes as accepted; `last_event` and the rows of the events
 table have `recorded_at_ms` appended, which protobuf reads as the same message with that field set.
@@ -27,7 +27,7 @@ from trackd.store.keys import ORDER_LENGTH
 FORMAT_VERSION = 1
 FINGERPRINT_LENGTH = 4
 
-STATUS_HEAD = Struct(">BBHHBIQ17s17sQQBH")
+STATUS_HEAD = Struct(">BBHHBIQ18s18sQQBH")
 BLOCK_HEAD = Struct(">BQH")
 ENTRY_HEAD = Struct(">HBBBHHIQ")
 

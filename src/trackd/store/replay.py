@@ -15,9 +15,9 @@ from trackd.store.keys import (
     META_STATUS_CHECKPOINT,
     Table,
     event_order,
-    events_prefix,
     position_key,
     position_of,
+    status_key,
 )
 from trackd.store.records import NO_STATUS, LogEntry, StatusRow
 from trackd.store.statuses import StatusTable
@@ -61,28 +61,32 @@ def replay(engine: Engine, statuses: StatusTable) -> int:
 
 def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]]) -> int:
     parsed = [[(entry, parse_event(entry.event)) for entry in block] for block in blocks]
-    numbers = {event.waybill_number for block in parsed for _, event in block}
-    known = statuses.fetch(numbers - statuses.dirty.keys())
+    keys = {status_key(event.waybill_number) for block in parsed for _, event in block}
+    rows = statuses.fetch(keys - statuses.dirty.keys())
     for block in parsed:
-        changed: dict[str, bytes] = {}
+        changed: dict[bytes, bytes] = {}
+        clean = []
         for entry, event in block:
-            number = event.waybill_number
-            row = changed.get(number) or statuses.dirty.get(number) or known.get(number)
+            key = status_key(event.waybill_number)
+            row = changed.get(key) or statuses.dirty.get(key)
+            if row is None:
+                row = rows.get(key)
+                clean.append(key)
             before = records.decode_status(row) if row else None
             if before and before.position >= entry.position:
                 continue  # written back with a later commit than the checkpoint tells
-            after = _after(engine, before, entry, event)
+            after = _after(engine, before, entry, event, key)
             fingerprint = xxh3_64_digest(event.event_id.encode())[: records.FINGERPRINT_LENGTH]
-            changed[number] = records.encode_status(
+            changed[key] = records.encode_status(
                 after._replace(fingerprints=after.fingerprints + fingerprint)
             )
         if block:
-            statuses.put(changed, block[0][0].position)
+            statuses.put(changed, dict.fromkeys(clean), block[0][0].position)
     return sum(len(block) for block in blocks)
 
 
 def _after(
-    engine: Engine, before: StatusRow | None, entry: LogEntry, event: ScanEvent
+    engine: Engine, before: StatusRow | None, entry: LogEntry, event: ScanEvent, key: bytes
 ) -> StatusRow:
     """The row after an entry, but for the entry's own fingerprint."""
     order = event_order(event.occurred_at_ms, event.code, event.event_id)
@@ -94,7 +98,7 @@ def _after(
         last_event = entry.event + records.recorded_at_suffix(entry.recorded_at_ms)
     elif entry.marks & records.LAST_IS_ANOTHER:
         last = entry.last
-        stored = engine.get(Table.EVENTS, events_prefix(event.waybill_number) + last)
+        stored = engine.get(Table.EVENTS, key + last)
         if stored is None:
             raise DataDamaged(f"position {entry.position} refers to an event that is not there")
         last_event, facility = stored, parse_event(stored).facility_code.encode()

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from trackd.store.engine import Engine
-from trackd.store.keys import Table, status_key
+from trackd.store.keys import Table
 
 # What a cached row costs beside its bytes: a dict slot, the str of the waybill number, two object
 # headers.
@@ -32,14 +32,14 @@ ROW_OVERHEAD_BYTES = 240
 class WriteBack:
     """Dirty rows due to be written, and the checkpoint that holds once they are."""
 
-    waybills: list[str]
+    keys: list[bytes]
     rows: list[tuple[bytes, bytes | None]]
     groups: int
     checkpoint: int
 
 
 class StatusTable:
-    """The statuses of one partition. Rows are bytes (records.encode_status)."""
+    """The statuses of one partition, by status key. Rows are bytes (records.encode_status)."""
 
     def __init__(
         self, engine: Engine, *, cache_bytes: int, write_back_events: int, checkpoint: int
@@ -48,12 +48,12 @@ class StatusTable:
         self._generation_bytes_max = cache_bytes // 2
         self._write_back_events = write_back_events
         # Written by the planner only (put, written_back).
-        self.dirty: dict[str, bytes] = {}
-        self._groups: deque[tuple[int, list[str]]] = deque()
+        self.dirty: dict[bytes, bytes] = {}
+        self._groups: deque[tuple[int, list[bytes]]] = deque()
         self.checkpoint = checkpoint
         # The clean cache.
-        self._young: dict[str, bytes] = {}
-        self._old: dict[str, bytes] = {}
+        self._young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
         self._young_bytes = 0
         self._old_bytes = 0
 
@@ -62,46 +62,50 @@ class StatusTable:
         """An estimate of the memory of the clean cache."""
         return self._young_bytes + self._old_bytes
 
-    def get(self, waybill_number: str) -> bytes | None:
+    def get(self, key: bytes) -> bytes | None:
         """The row of a waybill; None if it has no event. Raises DataDamaged."""
-        row = self.dirty.get(waybill_number)
+        row = self.dirty.get(key)
         if row is None:
-            row = self.fetch([waybill_number]).get(waybill_number)
+            row = self.fetch([key]).get(key)
         return row
 
-    def fetch(self, waybill_numbers: Iterable[str]) -> dict[str, bytes]:
+    def fetch(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The rows of waybills that are not dirty, as far as there are any; one look at the disk for all."""
-        found: dict[str, bytes] = {}
+        found: dict[bytes, bytes] = {}
         missing = []
         young, old = self._young, self._old
-        for waybill_number in waybill_numbers:
-            row = young.get(waybill_number)
+        for key in keys:
+            row = young.get(key)
             if row is None:
-                row = old.get(waybill_number)
+                row = old.get(key)
                 if row is None:
-                    missing.append(waybill_number)
+                    missing.append(key)
                     continue
-                self._remember(waybill_number, row)
-            found[waybill_number] = row
+                self._remember(key, row)
+            found[key] = row
         if missing:
-            keys = [status_key(waybill_number) for waybill_number in missing]
-            rows = self._engine.get_many(Table.STATUS, keys)
-            for waybill_number, row in zip(missing, rows, strict=True):
+            rows = self._engine.get_many(Table.STATUS, missing)
+            for key, row in zip(missing, rows, strict=True):
                 if row is not None:
-                    found[waybill_number] = row
-                    self._remember(waybill_number, row)
+                    found[key] = row
+                    self._remember(key, row)
         return found
 
-    def _remember(self, waybill_number: str, row: bytes) -> None:
-        self._young[waybill_number] = row
+    def _remember(self, key: bytes, row: bytes) -> None:
+        self._young[key] = row
         self._young_bytes += len(row) + ROW_OVERHEAD_BYTES
         if self._young_bytes > self._generation_bytes_max:
             self._old, self._old_bytes = self._young, self._young_bytes
             self._young, self._young_bytes = {}, 0
 
-    def put(self, changed: Mapping[str, bytes], first_position: int) -> None:
-        """Takes over the rows that a plan changed; the plan's first event has first_position."""
-        new = [waybill_number for waybill_number in changed if waybill_number not in self.dirty]
+    def put(
+        self, changed: Mapping[bytes, bytes], clean: Iterable[bytes], first_position: int
+    ) -> None:
+        """Takes over the rows that a plan changed; the plan's first event has first_position.
+
+        clean: every key that was not dirty before, each once; it may name keys that did not change.
+        """
+        new = [key for key in clean if key in changed]
         self.dirty.update(changed)
         self._groups.append((first_position, new))
 
@@ -112,21 +116,19 @@ class StatusTable:
         About as many as were dirtied by one commit, so that the work is spread evenly; at most
         rows_max, but at least one group. The rows stay dirty until `written_back`.
         """
-        waybills: list[str] = []
+        keys: list[bytes] = []
         groups = 0
         for first_position, group in self._groups:
             due = first_position + self._write_back_events <= position
-            if not due or (groups and len(waybills) + len(group) > rows_max):
+            if not due or (groups and len(keys) + len(group) > rows_max):
                 break
-            waybills += group
+            keys += group
             groups += 1
         if not groups:
             return None
         checkpoint = self._groups[groups][0] - 1 if groups < len(self._groups) else position
-        rows: list[tuple[bytes, bytes | None]] = [
-            (status_key(waybill_number), self.dirty[waybill_number]) for waybill_number in waybills
-        ]
-        return WriteBack(waybills, rows, groups, checkpoint)
+        rows: list[tuple[bytes, bytes | None]] = [(key, self.dirty[key]) for key in keys]
+        return WriteBack(keys, rows, groups, checkpoint)
 
     def everything(self, position: int, rows_max: int) -> WriteBack | None:
         """Like `due`, for a shutdown: whatever is dirty, a part at a time."""
@@ -138,8 +140,8 @@ class StatusTable:
 
     def written_back(self, write_back: WriteBack) -> None:
         """The rows of a WriteBack are in the engine: they are clean now."""
-        for waybill_number in write_back.waybills:
-            self._remember(waybill_number, self.dirty.pop(waybill_number))
+        for key in write_back.keys:
+            self._remember(key, self.dirty.pop(key))
         for _ in range(write_back.groups):
             self._groups.popleft()
         self.checkpoint = write_back.checkpoint

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_digest
 
 from trackd.domain.lifecycle import step_of
 from trackd.domain.validation import (
@@ -26,6 +26,7 @@ from trackd.domain.validation import (
 )
 from trackd.domain.vocabulary import EventCode, Rejection
 from trackd.store.events import clears_of
+from trackd.store.keys import partition_of, status_key
 from trackd.store.planner import ScanTuple
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
@@ -127,18 +128,20 @@ class ScanReader:
                 and event_id.isprintable()
                 and _IS_PLAIN_WAYBILL(number)
             ):
-                scan = (index, number, event_id, code, code, occurred_at_ms, facility, 0, wire)
+                encoded = number.encode()
+                key = xxh3_64_digest(encoded) + encoded  # status_key, without the call
+                scan = (index, key, event_id, code, code, occurred_at_ms, facility, 0, wire)
             else:
                 read = self._read_closely(index, event, wire, latest_ms)
                 if isinstance(read, Fault):
                     batch.rejections.append((index, read))
                     continue
                 scan = read
-                number = scan[1]
+                key = scan[1]
             if partition_count == 1:
                 batch.scans[0].append(scan)
             else:
-                batch.scans[xxh3_64_intdigest(number.encode()) % partition_count].append(scan)
+                batch.scans[partition_of(key, partition_count)].append(scan)
         return batch
 
     def _read_closely(
@@ -157,7 +160,7 @@ class ScanReader:
             wire += _WAYBILL_TAG + bytes((len(number),)) + number.encode()
         self._learn(event)
         code, reason = int(event.code), int(event.reason)
-        return (index, number, event.event_id, code, step_of(code, reason), event.occurred_at_ms,
+        return (index, status_key(number), event.event_id, code, step_of(code, reason), event.occurred_at_ms,
                 event.facility_code, clears_of(event), wire)  # fmt: skip
 
     def _learn(self, event: ScanEvent) -> None:

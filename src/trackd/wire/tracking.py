@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from trackd.domain.validation import normal_waybill_number
 from trackd.partition import Partition
-from trackd.store.keys import HASH_LENGTH, ORDER_LENGTH, events_prefix, partition_of
+from trackd.store.keys import HASH_LENGTH, ORDER_LENGTH, partition_of, status_key
 from trackd.v1.tracking_pb2 import (
     TIMELINE_ORDER_NEWEST_FIRST,
     BatchGetStatusRequest,
@@ -51,10 +51,11 @@ class TrackingService:
         """GetStatus."""
         asked = _parsed(GetStatusRequest, request)
         number = _waybill_number(asked.waybill_number)
-        partition = self._partition_of(number)
+        key = status_key(number)
+        partition = self._partitions[partition_of(key, len(self._partitions))]
         if asked.min_position:
             await self._reached(asked.min_position)
-        row = (await partition.read_statuses((number,))).get(number)
+        row = (await partition.read_statuses((key,))).get(key)
         if row is None:
             raise _not_found(number)
         return answers.one_status(self._encode.status(partition.number, number, row))
@@ -69,23 +70,21 @@ class TrackingService:
             )
         if asked.min_position:
             await self._reached(asked.min_position)
-        wanted: dict[str, int] = {}
-        by_partition: dict[int, list[str]] = {}
+        wanted: dict[bytes, tuple[int, str]] = {}
+        by_partition: dict[int, list[bytes]] = {}
         for text in asked.waybill_numbers:
             number = _waybill_number(text, "waybill_numbers")
-            if number not in wanted:
-                wanted[number] = partition = partition_of(number, len(self._partitions))
-                by_partition.setdefault(partition, []).append(number)
-        rows: dict[str, bytes] = {}
-        for partition, numbers in by_partition.items():
-            rows.update(await self._partitions[partition].read_statuses(numbers))
+            key = status_key(number)
+            if key not in wanted:
+                partition = partition_of(key, len(self._partitions))
+                wanted[key] = partition, number
+                by_partition.setdefault(partition, []).append(key)
+        rows: dict[bytes, bytes] = {}
+        for partition, keys in by_partition.items():
+            rows.update(await self._partitions[partition].read_statuses(keys))
         answer = answers.many_statuses(
-            [
-                self._encode.status(partition, number, rows[number])
-                for number, partition in wanted.items()
-                if number in rows
-            ],
-            [number for number in wanted if number not in rows],
+            [self._encode.status(*wanted[key], rows[key]) for key in wanted if key in rows],
+            [number for key, (_, number) in wanted.items() if key not in rows],
         )
         if len(answer) > self._response_bytes_max:
             raise CallError(
@@ -110,9 +109,10 @@ class TrackingService:
         after = _order_in(asked.page_token, number, newest_first) if asked.page_token else None
         if asked.min_position:
             await self._reached(asked.min_position)
-        partition = self._partition_of(number)
+        key = status_key(number)
+        partition = self._partitions[partition_of(key, len(self._partitions))]
         page = await partition.read_timeline(
-            number,
+            key,
             after=after,
             newest_first=newest_first,
             limit=asked.page_size or PAGE_SIZE_DEFAULT,
@@ -123,9 +123,6 @@ class TrackingService:
         token = _page_token(number, newest_first, page.next) if page.next else ""
         status = self._encode.status(partition.number, number, page.status)
         return answers.timeline(page.events, token, status)
-
-    def _partition_of(self, number: str) -> Partition:
-        return self._partitions[partition_of(number, len(self._partitions))]
 
     async def _reached(self, min_position: str) -> None:
         """Waits until everything that min_position names is durable."""
@@ -166,7 +163,7 @@ def _not_found(number: str) -> CallError:
 
 
 def _page_token(number: str, newest_first: bool, after: bytes) -> str:
-    token = events_prefix(number)[:HASH_LENGTH] + bytes((newest_first,)) + after
+    token = status_key(number)[:HASH_LENGTH] + bytes((newest_first,)) + after
     return base64.urlsafe_b64encode(token).decode()
 
 
@@ -177,7 +174,7 @@ def _order_in(token: str, number: str, newest_first: bool) -> bytes:
         decoded = b""
     if len(decoded) != HASH_LENGTH + 1 + ORDER_LENGTH:
         raise invalid("page_token", "is not a page token of this server", "INVALID_PAGE_TOKEN")
-    bound = events_prefix(number)[:HASH_LENGTH] + bytes((newest_first,))
+    bound = status_key(number)[:HASH_LENGTH] + bytes((newest_first,))
     if not decoded.startswith(bound):
         raise invalid(
             "page_token", "belongs to another waybill number or order", "INVALID_PAGE_TOKEN"
