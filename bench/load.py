@@ -1,0 +1,241 @@
+"""The client that sends scans: a few connections, each a stream of batches and their answers.
+
+At a given rate it is open-loop: a batch is due at its place in an absolute schedule, whatever
+happened to those before it, and its latency runs from when it was due, so a server that stands
+still is charged for everything that should have been sent meanwhile. Without a rate every
+connection keeps its window of unanswered batches full. Every answer is counted and checked.
+"""
+
+import asyncio
+import resource
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from grpc import aio
+
+from bench.batches import BatchMaker
+from bench.latency import Latencies
+from trackd.v1.ingest_pb2 import StreamEventsResponse
+
+_STREAM_EVENTS = "/trackd.v1.IngestService/StreamEvents"
+# Without it channels to one address share one connection.
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+_ANSWERS_TIMEOUT_S = 60.0
+
+
+class WrongAnswer(Exception):  # noqa: N818 - what happened
+    """The server answered something other than the truth, or did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How to send. rate: events per second, None for as many as the windows let through.
+
+    It ends after `seconds`, or after `events` if that is given and comes first.
+    """
+
+    seconds: float
+    connections: int = 8
+    in_flight: int = 16
+    rate: float | None = None
+    events: int | None = None
+
+
+@dataclass(slots=True)
+class Sent:
+    """What came of a load. Counts are events; `latencies` has one entry per batch."""
+
+    sent: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+    generator_cpu_s: float = 0.0
+    latencies: Latencies = field(default_factory=Latencies)
+
+    @property
+    def answered(self) -> int:
+        """Events whose batch was answered."""
+        return self.accepted + self.duplicates + self.rejected
+
+    @property
+    def rate(self) -> float:
+        """Events answered per second, from the start until the last answer."""
+        return self.answered / self.seconds
+
+    def check(self, *, repeated: int) -> None:
+        """Raises WrongAnswer unless every event was answered, and as what it was."""
+        if self.answered != self.sent:
+            raise WrongAnswer(f"{self.sent} events were sent and {self.answered} answered")
+        if self.rejected:
+            raise WrongAnswer(f"{self.rejected} good events were rejected")
+        if self.duplicates != repeated:
+            raise WrongAnswer(f"{repeated} events were repeats, {self.duplicates} counted as such")
+
+
+async def send(
+    address: str,
+    maker: BatchMaker,
+    load: Load,
+    *,
+    batches: Iterable[Callable[[int], bytes]] | None = None,
+) -> Sent:
+    """Sends a load to a server and waits for every answer. Raises WrongAnswer or aio.AioRpcError.
+
+    batches: what makes each batch, given the time in ms; by default `maker.make`, without end.
+    """
+    sent = Sent()
+    schedule = _Schedule(maker, load, sent, batches)
+    cpu_before = _own_cpu_s()
+    connections = [_Connection(address, number, schedule) for number in range(load.connections)]
+    try:
+        await asyncio.gather(*(one.connect() for one in connections))
+        schedule.begin()
+        await asyncio.gather(*(one.run() for one in connections))
+        sent.seconds = schedule.last_answer_at - schedule.began_at
+    finally:
+        await asyncio.gather(*(one.close() for one in connections))
+    sent.generator_cpu_s = _own_cpu_s() - cpu_before
+    return sent
+
+
+class _Schedule:
+    """What is sent next, when, and until when; shared by the connections of one load."""
+
+    def __init__(
+        self,
+        maker: BatchMaker,
+        load: Load,
+        sent: Sent,
+        batches: Iterable[Callable[[int], bytes]] | None,
+    ) -> None:
+        self.load = load
+        self.sent = sent
+        self._maker = maker
+        self._batches = None if batches is None else iter(batches)
+        self.began_at = self.last_answer_at = 0.0
+
+    def begin(self) -> None:
+        """Starts the clock."""
+        self.began_at = self.last_answer_at = time.perf_counter()
+
+    def due_at(self, connection: int, batch: int) -> float | None:
+        """When a connection's n-th batch is due; None if that is whenever there is room."""
+        if self.load.rate is None:
+            return None
+        place = batch * self.load.connections + connection
+        return self.began_at + place * self._maker.events_per_batch / self.load.rate
+
+    def next(self, at: float) -> bytes | None:
+        """The next batch, at a moment of the clock; None when the load has ended."""
+        events, sent = self.load.events, self.sent
+        if at - self.began_at >= self.load.seconds or (events and sent.sent >= events):
+            return None
+        now_ms = time.time_ns() // 1_000_000
+        if self._batches is None:
+            batch = self._maker.make(now_ms)
+        else:
+            make = next(self._batches, None)
+            if make is None:
+                return None
+            batch = make(now_ms)
+        sent.sent += self._maker.events_per_batch
+        return batch
+
+    def batch_id(self) -> str:
+        """The name of the batch just made."""
+        return f"{self._maker.batches - 1:010d}"
+
+    def answered(self, answer: StreamEventsResponse, since: float) -> None:
+        """Counts an answer."""
+        self.last_answer_at = time.perf_counter()
+        self.sent.latencies.add(self.last_answer_at - since)
+        self.sent.accepted += answer.accepted
+        self.sent.duplicates += answer.duplicates
+        self.sent.rejected += len(answer.rejections)
+
+
+class _Connection:
+    """One connection and its stream."""
+
+    def __init__(self, address: str, number: int, schedule: _Schedule) -> None:
+        self._number = number
+        self._schedule = schedule
+        self._channel = aio.insecure_channel(address, options=OWN_CONNECTION)
+        # None as serializers: bytes go and come as they are.
+        self._call: Any = None
+        self._unanswered: deque[tuple[str, float]] = deque()
+        self._room = asyncio.Semaphore(schedule.load.in_flight)
+
+    async def connect(self) -> None:
+        """Opens the connection, so that no batch is charged for it."""
+        await asyncio.wait_for(self._channel.channel_ready(), _ANSWERS_TIMEOUT_S)
+        self._call = self._channel.stream_stream(_STREAM_EVENTS)()
+
+    async def run(self) -> None:
+        """Sends until the load ends, and waits for the answers."""
+        receiving = asyncio.ensure_future(self._receive())
+        try:
+            sending = asyncio.ensure_future(self._send())
+            await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            if receiving.done():
+                sending.cancel()
+                receiving.result()
+                raise WrongAnswer("the server ended a stream")
+            await sending
+            await asyncio.wait_for(receiving, _ANSWERS_TIMEOUT_S)
+        finally:
+            receiving.cancel()
+        if self._unanswered:
+            raise WrongAnswer(f"{len(self._unanswered)} batches were never answered")
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+    async def _send(self) -> None:
+        schedule, batches = self._schedule, 0
+        while True:
+            due_at = schedule.due_at(self._number, batches)
+            if due_at is None:
+                await self._room.acquire()
+                due_at = time.perf_counter()
+            else:
+                await _until(due_at)
+            batch = schedule.next(due_at)
+            if batch is None:
+                break
+            self._unanswered.append((schedule.batch_id(), due_at))
+            await self._call.write(batch)
+            batches += 1
+        await self._call.done_writing()
+
+    async def _receive(self) -> None:
+        while True:
+            data = await self._call.read()
+            if data is aio.EOF:
+                # Raises if the stream ended with an error.
+                status = await self._call.code()
+                if status.value[0]:
+                    raise WrongAnswer(f"a stream ended with {status}: {await self._call.details()}")
+                return
+            answer = StreamEventsResponse.FromString(data)
+            batch_id, since = self._unanswered.popleft()
+            if answer.batch_id != batch_id:
+                raise WrongAnswer(f"an answer to {answer.batch_id} came in the place of {batch_id}")
+            self._schedule.answered(answer, since)
+            self._room.release()
+
+
+async def _until(moment: float) -> None:
+    # A timer may fire early by its resolution.
+    while (left := moment - time.perf_counter()) > 0:  # noqa: ASYNC110
+        await asyncio.sleep(left)
+
+
+def _own_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
