@@ -25,7 +25,8 @@ import trackd
 from trackd.latency import BUCKETS_US, LatencyHistogram
 
 _CALL_BUCKETS_S = (
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+    10, 60, 600, 3600,
 )  # fmt: skip
 _LAG_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 LAG_INTERVAL_S = 0.05
@@ -109,7 +110,7 @@ class PartitionCollector:
         yield stalled
         yield self._latency(
             "trackd_store_commit_duration_seconds",
-            "From an event's arrival in the queue until it was durable, for the first of each commit.",
+            "From arrival in the queue until durable, for the first event of each commit.",
             lambda counts: counts.commit_latency,
         )
         yield self._latency(

@@ -96,7 +96,10 @@ def _refused_binding(settings: Settings) -> str | None:
     for name in ("grpc", "metrics"):
         address: Address = parse_address(getattr(settings, name))
         if not address.loopback and not settings.unsafe_plaintext:
-            return f"--{name} {address}: listening beyond this machine without TLS needs --unsafe-plaintext"
+            return (
+                f"--{name} {address}: listening beyond this machine without TLS needs"
+                " --unsafe-plaintext"
+            )
     return None
 
 
@@ -336,7 +339,7 @@ class Server:
 
 
 def _tidy_garbage_collection() -> None:
-    """What is there now stays; new objects are mostly freed by their counts, so look for cycles less often."""
+    """What is there now stays; new objects are mostly freed by their counts: few cycles to find."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -22,6 +22,9 @@ from trackd.domain.lifecycle import (
 )
 from trackd.domain.vocabulary import EventCode, Flag, flag_mask
 
+# A rank is one byte of an event's key.
+RANKS_MAX = 256
+
 
 class Course(IntEnum):
     """How much of a journey must be known to count one more event in.
@@ -53,7 +56,7 @@ class FoldEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The fold of a timeline. `last` is the order of the event that put the shipment where it is."""
+    """The fold of a timeline. `last`: order of the event that put the shipment where it is."""
 
     milestone: int
     flags: int
@@ -121,4 +124,4 @@ def rank_of(code: int) -> int:
     return code
 
 
-assert all(rank_of(code) < 256 for code in RULES)  # one byte of the event's key
+assert all(rank_of(code) < RANKS_MAX for code in RULES)

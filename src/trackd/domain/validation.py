@@ -24,6 +24,8 @@ ATTRIBUTES_MAX = 16
 ATTRIBUTE_KEY_LENGTH_MAX = 32
 ATTRIBUTE_VALUE_LENGTH_MAX = 200
 OCCURRED_AT_MS_MIN = 946_684_800_000  # 2000-01-01T00:00:00Z
+LATITUDE_MAX = 90
+LONGITUDE_MAX = 180
 
 _WAYBILL = re.compile(
     rf"[A-Za-z0-9-]{{{WAYBILL_NUMBER_LENGTH_MIN},{WAYBILL_NUMBER_LENGTH_MAX}}}"
@@ -99,7 +101,7 @@ class EventFields(Protocol):
 
 
 def normal_waybill_number(text: str) -> str | None:
-    """The waybill number without surrounding white space and in upper case; None if it is not one."""
+    """The waybill number without white space around it, in upper case; None if it is not one."""
     stripped = text.strip()
     return stripped.upper() if _WAYBILL(stripped) else None
 
@@ -115,7 +117,7 @@ def is_short_text(text: str) -> bool:
 
 
 def fault_in(event: EventFields, latest_ms: int) -> Fault | None:
-    """The first fault of an event that must not have occurred after latest_ms; None if there is none."""
+    """The first fault of an event, which may not have occurred after latest_ms; None without one."""
     if normal_waybill_number(event.waybill_number) is None:
         return Fault(
             Rejection.INVALID_WAYBILL_NUMBER,
@@ -134,8 +136,8 @@ def fault_in(event: EventFields, latest_ms: int) -> Fault | None:
         return Fault(
             Rejection.TIME_OUT_OF_RANGE,
             "occurred_at_ms",
-            f"{event.occurred_at_ms} is not between {OCCURRED_AT_MS_MIN} (2000-01-01) and {latest_ms}"
-            " (a little after the server's clock)",
+            f"{event.occurred_at_ms} is not between {OCCURRED_AT_MS_MIN} (2000-01-01) and"
+            f" {latest_ms} (a little after the server's clock)",
         )
     return _fault_in_texts(event) or _fault_in_values(event) or _fault_in_meaning(event)
 
@@ -186,10 +188,10 @@ def _fault_in_values(event: EventFields) -> Fault | None:
     if event.reason not in _REASONS:
         return invalid("reason", f"{event.reason} is not a ReasonCode")
     point = event.location
-    if not (isfinite(point.latitude) and abs(point.latitude) <= 90):
-        return invalid("location.latitude", "must be -90 to 90 degrees")
-    if not (isfinite(point.longitude) and abs(point.longitude) <= 180):
-        return invalid("location.longitude", "must be -180 to 180 degrees")
+    if not (isfinite(point.latitude) and abs(point.latitude) <= LATITUDE_MAX):
+        return invalid("location.latitude", f"must be -{LATITUDE_MAX} to {LATITUDE_MAX} degrees")
+    if not (isfinite(point.longitude) and abs(point.longitude) <= LONGITUDE_MAX):
+        return invalid("location.longitude", f"must be -{LONGITUDE_MAX} to {LONGITUDE_MAX} degrees")
     if event.receipt.received_by not in _RECEIVERS:
         return invalid("receipt.received_by", f"{event.receipt.received_by} is not a ReceivedBy")
     if event.receipt.proof_sha256 and not _SHA256(event.receipt.proof_sha256):
@@ -214,6 +216,7 @@ def _fault_in_meaning(event: EventFields) -> Fault | None:
             return Fault(
                 Rejection.INVALID_FIELD,
                 'attributes["voids"]',
-                f"must be the id of another event: 1-{EVENT_ID_LENGTH_MAX} printable ASCII characters",
+                f"must be the id of another event, 1-{EVENT_ID_LENGTH_MAX} printable ASCII"
+                " characters",
             )
     return None
