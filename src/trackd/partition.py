@@ -168,10 +168,11 @@ class Partition:
         limit: int,
         bytes_max: int,
     ) -> TimelinePage | None:
-        """A page of the history of the waybill with this status key, from behind the order `after`; None if it has no event.
+        """A page of a waybill's history, from behind the order `after`; None if it has no event.
 
-        It ends after limit events, or before the event that would make it larger than bytes_max,
-        but holds at least one. Raises DataDamaged, StorageFailed.
+        key: the waybill's status key. The page ends after limit events, or before the event that
+        would make it larger than bytes_max, but holds at least one. Raises DataDamaged,
+        StorageFailed.
         """
         row = self.statuses.get(key)
         while row and status_position(row) > self.committer.written_position:

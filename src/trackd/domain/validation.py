@@ -117,7 +117,7 @@ def is_short_text(text: str) -> bool:
 
 
 def fault_in(event: EventFields, latest_ms: int) -> Fault | None:
-    """The first fault of an event, which may not have occurred after latest_ms; None without one."""
+    """The first fault of an event, which may not have occurred after latest_ms; None if fine."""
     if normal_waybill_number(event.waybill_number) is None:
         return Fault(
             Rejection.INVALID_WAYBILL_NUMBER,

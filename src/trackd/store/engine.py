@@ -66,15 +66,15 @@ class Engine(Protocol):
         """The value of a key. Raises DataDamaged."""
 
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of many keys, in their order, at a fraction of the cost. Raises DataDamaged."""
+        """The values of many keys, in their order; the cheaper way. Raises DataDamaged."""
 
     def scan_prefix(
         self, table: Table, prefix: bytes, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """The rows whose key begins with prefix and is start or greater, in key order.
 
-        The prefix has HASH_LENGTH bytes or more. Forward only: hashed memtables cannot seek backwards. Raises DataDamaged rather than end
-        early.
+        The prefix has HASH_LENGTH bytes or more. Forward only: hashed memtables cannot seek
+        backwards. Raises DataDamaged rather than end early.
         """
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

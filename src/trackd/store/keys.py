@@ -1,19 +1,19 @@
 """The whole key space of a partition. No other file builds or takes apart a key.
 
-| table  | key                                        | value                                           |
-| ------ | ------------------------------------------ | ----------------------------------------------- |
-| events | h8 · waybill · order                       | the event's wire bytes, server's fields appended |
-| status | h8 · waybill                               | records.StatusRow                               |
-| log    | position u64be of the block's last event   | one commit's events in order, see records       |
-| meta   | a name                                     | see below                                       |
+| table  | key                                      | value                                     |
+| ------ | ---------------------------------------- | ----------------------------------------- |
+| events | h8 · waybill · order                     | event's wire bytes, server's fields after |
+| status | h8 · waybill                             | records.StatusRow                         |
+| log    | position u64be of the block's last event | one commit's events in order, see records |
+| meta   | a name                                   | see below                                 |
 
     order = 00 · occurred_at_ms u64be · rank u8 · id8
 
 h8 is the xxh3 of the waybill number: it makes a fixed-length prefix, which lets RocksDB use hashed
-memtables and prefix filters whatever the length of the number, and it is the hash that picks the partition. A waybill
-number never holds a 00, so the events of one waybill are exactly the keys that begin with its
-status key and a 00. The *order* that follows is event time, rank (so that events of one millisecond
-stand in the order in which they are folded), and the hash of the event id.
+memtables and prefix filters whatever the length of the number, and it is the hash that picks the
+partition. A waybill number never holds a 00, so the events of one waybill are exactly the keys that
+begin with its status key and a 00. The *order* is event time, rank (so that events of one
+millisecond stand in the order in which they are folded), and the hash of the event id.
 """
 
 from enum import Enum

@@ -78,7 +78,10 @@ _BIT = records.MILESTONE_BITS
 
 
 class Planner:
-    """Decides what a partition's next commit writes. One caller, one plan at a time, each plan written in order."""
+    """Decides what a partition's next commit writes.
+
+    One caller, one plan at a time; the plans are written in their order.
+    """
 
     def __init__(
         self,
@@ -100,7 +103,10 @@ class Planner:
         self._events: dict[bytes, bytes] = {}
 
     def plan(self, submissions: Sequence[Sequence[ScanTuple]], now_ms: int) -> Plan:
-        """Plans one commit for the scans of submissions, in order. Raises DataDamaged, and then planned nothing."""
+        """Plans one commit for the scans of submissions, in order.
+
+        Raises DataDamaged, and then planned nothing.
+        """
         # A clock that goes back must not make recorded times go back.
         recorded_at_ms = max(now_ms, self._recorded_at_ms)
         first_position = self.position + 1
@@ -111,7 +117,14 @@ class Planner:
         verdicts = []
         for scans in submissions:
             verdict = Verdict()
-            self._plan_scans(scans, verdict, rows, changed, entries, recorded_at_ms)
+            self._plan_scans(
+                scans,
+                verdict,
+                rows=rows,
+                changed=changed,
+                entries=entries,
+                recorded_at_ms=recorded_at_ms,
+            )
             verdicts.append(verdict)
         # From here on nothing can fail.
         for verdict in verdicts:
@@ -131,7 +144,7 @@ class Planner:
         return Plan(batch, verdicts, self.position, len(entries), write_back)
 
     def plan_checkpoint(self) -> Plan | None:
-        """Plans to write a part of what is dirty, for a shutdown; None when everything is written."""
+        """Plans to write a part of what is dirty, for a shutdown; None when all is written."""
         write_back = self._statuses.everything(self.position, self._write_back_rows_max)
         if write_back is None:
             return None
@@ -161,6 +174,7 @@ class Planner:
         self,
         scans: Sequence[ScanTuple],
         verdict: Verdict,
+        *,
         rows: dict[bytes, bytes],
         changed: dict[bytes, bytes],
         entries: list[bytes],
@@ -180,7 +194,13 @@ class Planner:
             id_hash = xxh3_64_digest(event_id.encode())
             order = pack_order(occurred_at_ms, code, id_hash)
             if (id_hash[:4] in fingerprints or count >= count_max) and self._is_no_news(
-                key, order, index, event_id, wire, verdict, count
+                verdict,
+                key=key,
+                order=order,
+                index=index,
+                event_id=event_id,
+                wire=wire,
+                count=count,
             ):
                 continue
             events[key + order] = stored = wire + suffix
@@ -227,12 +247,13 @@ class Planner:
 
     def _is_no_news(
         self,
+        verdict: Verdict,
+        *,
         key: bytes,
         order: bytes,
         index: int,
         event_id: str,
         wire: bytes,
-        verdict: Verdict,
         count: int,
     ) -> bool:
         """Whether a scan is a repeat, a conflict or one too many; counted in the verdict if so."""
@@ -264,7 +285,7 @@ class Planner:
         return sorted(stored.items())
 
     def _refold(self, key: bytes) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
-        """Folds a waybill's whole timeline: milestone, flags, course, newest, last, place, last_event."""
+        """Folds a waybill's timeline: milestone, flags, course, newest, last, place, last_event."""
         timeline = [(split_event_key(key)[1], value) for key, value in self._timeline(key)]
         parsed = {order: (parse_event(value), value) for order, value in timeline}
         folded = fold([fold_event(order, event) for order, (event, _) in parsed.items()])

@@ -1,7 +1,6 @@
-"""After a loss that the operator accepted: everything derived is built again from the events that
-are left.
+"""After a loss that the operator accepted: everything derived is built again from what is left.
 
-Positions start anew, in the order of the events table, so all that hold for any data hold for this:
+Positions start anew, in the order of the events table, so what holds for any data holds for this:
 positions without gaps, statuses that are the fold of their timelines. The caller gives the data a
 new identity.
 """
@@ -17,10 +16,10 @@ _EVENTS_AT_A_TIME = 1_000
 
 
 def rebuild(engine: Engine, now_ms: int, waybill_events_max: int) -> int:
-    """Builds log and statuses from the events; returns how many there are. Raises DataDamaged,
-    StorageFailed.
+    """Builds log and statuses from the events; returns how many there are.
 
-    Interrupted, it is simply run again: it begins by deleting what it builds.
+    Interrupted, it is simply run again: it begins by deleting what it builds. Raises DataDamaged,
+    StorageFailed.
     """
     engine.delete_all(Table.LOG)
     engine.delete_all(Table.STATUS)
@@ -49,8 +48,9 @@ def _scan(stored: bytes) -> ScanTuple:
     event = parse_event(stored)
     event.ClearField("recorded_at_ms")
     step = step_of(event.code, event.reason)
-    return (0, status_key(event.waybill_number), event.event_id, event.code, step, event.occurred_at_ms,
-            event.facility_code, clears_of(event), event.SerializeToString())  # fmt: skip
+    return (0, status_key(event.waybill_number), event.event_id, int(event.code), step,
+            event.occurred_at_ms, event.facility_code, clears_of(event),
+            event.SerializeToString())  # fmt: skip
 
 
 def _commit(

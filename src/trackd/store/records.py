@@ -1,14 +1,17 @@
 """The value formats: the status row and the log block. Everything is big-endian.
 
-    status row  = head · facility · last_event · fingerprints
-    head        = version u8 · milestone u8 · flags u16 · announced u16 · course u8 · event_count u32 ·
-                  first_event_at_ms u64 · newest (18, an order) · last (18, an order) ·
-                  updated_at_ms u64 · position u64 · facility_length u8 · last_event_length u16
-    fingerprints= 4 bytes for each event of the waybill, the first half of its id's hash, in order of arrival
+    status row   = head · facility · last_event · fingerprints
+    head         = version u8 · milestone u8 · flags u16 · announced u16 · course u8 ·
+                   event_count u32 · first_event_at_ms u64 · newest (18, an order) ·
+                   last (18, an order) · updated_at_ms u64 · position u64 ·
+                   facility_length u8 · last_event_length u16
+    fingerprints = 4 bytes for each event of the waybill, the first half of its id's hash, in
+                   order of arrival
 
-    log block   = version u8 · recorded_at_ms u64 · count u16 · entry{count}
-    entry       = event_length u16 · marks u8 · milestone_before u8 · milestone u8 · flags_before u16 · flags u16 ·
-                  event_count u32 · first_event_at_ms u64 · [last (18), if LAST_IS_ANOTHER] · event
+    log block    = version u8 · recorded_at_ms u64 · count u16 · entry{count}
+    entry        = event_length u16 · marks u8 · milestone_before u8 · milestone u8 ·
+                   flags_before u16 · flags u16 · event_count u32 · first_event_at_ms u64 ·
+                   [last (18), if LAST_IS_ANOTHER] · event
 
 `event` in the log is the event's wire bytes as accepted; `last_event` and the rows of the events
 table have `recorded_at_ms` appended, which protobuf reads as the same message with that field set.
@@ -30,6 +33,8 @@ FINGERPRINT_LENGTH = 4
 STATUS_HEAD = Struct(">BBHHBIQ18s18sQQBH")
 BLOCK_HEAD = Struct(">BQH")
 ENTRY_HEAD = Struct(">HBBBHHIQ")
+# Set in every byte of a varint but its last.
+_VARINT_CONTINUES = 0x80
 
 # marks of an entry
 CHANGED = 1  # milestone, facility or flags differ from before
@@ -45,9 +50,11 @@ BLOCK_EVENTS_LIMIT = 0xFFFF
 
 
 class StatusRow(NamedTuple):
-    """The status row, taken apart. `newest` is the order of the waybill's newest event, `last` of
-    the one that
-    put it where it is; announced is the mask of MILESTONE_BITS that changes have told of."""
+    """The status row, taken apart.
+
+    newest: the order of the waybill's newest event; last: of the one that put it where it is.
+    announced: the mask of MILESTONE_BITS that changes have told of.
+    """
 
     milestone: int
     flags: int
@@ -163,17 +170,16 @@ def recorded_at_suffix(recorded_at_ms: int) -> bytes:
     """What is appended to an event's wire bytes to set `recorded_at_ms` (field 17, a varint)."""
     out = bytearray(b"\x88\x01")
     value = recorded_at_ms
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+    while value >= _VARINT_CONTINUES:
+        out.append(value & 0x7F | _VARINT_CONTINUES)
         value >>= 7
     out.append(value)
     return bytes(out)
 
 
 _POSITION = Struct(">Q")
-_POSITION_OFFSET = (
-    STATUS_HEAD.size - _POSITION.size - 3
-)  # before facility_length and last_event_length
+# It stands before facility_length and last_event_length.
+_POSITION_OFFSET = STATUS_HEAD.size - _POSITION.size - 3
 
 
 def status_position(row: bytes) -> int:

@@ -47,7 +47,7 @@ def last_recorded_at_ms(engine: Engine) -> int:
 
 
 def replay(engine: Engine, statuses: StatusTable) -> int:
-    """Brings the statuses up to date with the log; returns how many entries it took. Raises DataDamaged."""
+    """Brings the statuses up to date; returns how many log entries it took. Raises DataDamaged."""
     blocks: list[list[LogEntry]] = []
     taken = 0
     start = position_key(statuses.checkpoint + 1)

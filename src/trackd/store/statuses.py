@@ -9,11 +9,9 @@ bring the rows up to date (replay.py).
 * `dirty` is ahead of the disk: rows that the disk does not have yet. Bounded by write_back_events
   rows.
 * The clean cache holds what the disk has, in two generations: what is not used while the younger
-  one fills half of
-  cache_bytes is forgotten with the older one.
+  one fills half of cache_bytes is forgotten with the older one.
 * Only the planner changes rows, only between a plan and its write; readers see planned rows and
-  wait until their
-  position is durable.
+  wait until their position is durable.
 """
 
 from collections import deque
@@ -70,7 +68,7 @@ class StatusTable:
         return row
 
     def fetch(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The rows of waybills that are not dirty, as far as there are any; one look at the disk for all."""
+        """The rows of waybills that are not dirty, those that are there; one look at the disk."""
         found: dict[bytes, bytes] = {}
         missing = []
         young, old = self._young, self._old
@@ -110,8 +108,7 @@ class StatusTable:
         self._groups.append((first_position, new))
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
-        """The dirty rows to write with the commit that ends at position; None if there are none
-        yet.
+        """The dirty rows to write with the commit that ends at position; None without any yet.
 
         About as many as were dirtied by one commit, so that the work is spread evenly; at most
         rows_max, but at least one group. The rows stay dirty until `written_back`.

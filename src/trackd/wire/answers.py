@@ -19,17 +19,19 @@ _FIELD_1 = b"\x0a"
 _FIELD_2 = b"\x12"
 _FIELD_3 = b"\x1a"
 _STATUS_LAST_EVENT = b"\x22"  # ShipmentStatus.last_event is field 4
+# Set in every byte of a varint but its last.
+_VARINT_CONTINUES = 0x80
 _FLAGS = {0: ()} | {mask: tuple(flags_of(mask)) for mask in range(2, 1 << 8, 2)}
 
 
 def _delimited(tag: bytes, data: bytes) -> bytes:
     """A length-delimited field: tag, length as a varint, data."""
     length = len(data)
-    if length <= 0x7F:
+    if length < _VARINT_CONTINUES:
         return tag + bytes((length,)) + data
     head = bytearray(tag)
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
+    while length >= _VARINT_CONTINUES:
+        head.append(length & 0x7F | _VARINT_CONTINUES)
         length >>= 7
     head.append(length)
     return bytes(head) + data

@@ -1,5 +1,4 @@
-"""What every call has around it: a limit on how many run, figures, the register that a shutdown
-waits for.
+"""What every call has around it: a limit on how many run, figures, the register of a shutdown.
 
 The register is our own because a gRPC server's stop returns before the `finally` of its handlers
 has run.

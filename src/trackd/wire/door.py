@@ -88,9 +88,8 @@ class Door:
 
     async def set_serving(self, serving: bool) -> None:
         """What health says of the server and of each service."""
-        status = health_pb2.HealthCheckResponse.SERVING
-        if not serving:
-            status = health_pb2.HealthCheckResponse.NOT_SERVING
+        statuses = health_pb2.HealthCheckResponse
+        status = statuses.SERVING if serving else statuses.NOT_SERVING
         for service in ("", *SERVICES):
             await self._health.set(service, status)
 

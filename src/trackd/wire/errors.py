@@ -1,5 +1,4 @@
-"""What a caller is told: one table from errors to status codes, and the details every error
-carries.
+"""What a caller is told: one table from errors to status codes, and the details of every error.
 
 Every error is a google.rpc.Status with one ErrorInfo (domain "trackd", a reason in
 UPPER_SNAKE_CASE, variable parts in its metadata); field faults add BadRequest, "come back later"
@@ -56,7 +55,8 @@ class CallError(Exception):
             packed = Any()
             packed.Pack(detail)
             status.details.append(packed)
-        return status.SerializeToString()
+        serialised: bytes = status.SerializeToString()
+        return serialised
 
 
 def invalid(field_name: str, message: str, reason: str = "INVALID_ARGUMENT") -> CallError:

@@ -56,7 +56,7 @@ class IngestService:
         return self._answers.append(verdict, position)
 
     async def stream_events(self, requests: Any, context: Context) -> None:
-        """StreamEvents: reads, and answers from a second task, so that many batches are in flight."""
+        """StreamEvents: reads, and answers from a second task: many batches are in flight."""
         pending: asyncio.Queue[Pending | None] = asyncio.Queue()
         # What stops the reading when too much is in flight: the caller's flow control does the
         # rest.

@@ -73,6 +73,7 @@ class ScanReader:
     def read_append(self, request: bytes, now_ms: int) -> Batch:
         """The batch of an AppendEvents call. Raises CallError."""
         wires = _wires(AppendSlices, request).events
+        events: Sequence[ScanEvent | None]
         try:
             events = AppendEventsRequest.FromString(request).events
         except DecodeError:
@@ -82,6 +83,7 @@ class ScanReader:
     def read_stream(self, request: bytes, now_ms: int) -> Batch:
         """The batch of a StreamEvents message. Raises CallError."""
         slices = _wires(StreamSlices, request)
+        events: Sequence[ScanEvent | None]
         try:
             message = StreamEventsRequest.FromString(request)
             events, batch_id = message.events, message.batch_id
@@ -110,12 +112,14 @@ class ScanReader:
             if event is None:
                 batch.rejections.append((index, _UNREADABLE))
                 continue
-            event_id, number, code = event.event_id, event.waybill_number, event.code
+            event_id, number = event.event_id, event.waybill_number
+            code: int = event.code
             occurred_at_ms, facility = event.occurred_at_ms, event.facility_code
             try:
                 length = (
-                    _FIXED_LENGTH + len(event_id) + len(number) + texts[facility] + texts[event.device_id]
-                    + texts[event.next_facility_code] + texts[event.operator_id]
+                    _FIXED_LENGTH + len(event_id) + len(number) + texts[facility]
+                    + texts[event.device_id] + texts[event.operator_id]
+                    + texts[event.next_facility_code]
                 )  # fmt: skip
             except KeyError:
                 length = 0
@@ -160,8 +164,8 @@ class ScanReader:
             wire += _WAYBILL_TAG + bytes((len(number),)) + number.encode()
         self._learn(event)
         code, reason = int(event.code), int(event.reason)
-        return (index, status_key(number), event.event_id, code, step_of(code, reason), event.occurred_at_ms,
-                event.facility_code, clears_of(event), wire)  # fmt: skip
+        return (index, status_key(number), event.event_id, code, step_of(code, reason),
+                event.occurred_at_ms, event.facility_code, clears_of(event), wire)  # fmt: skip
 
     def _learn(self, event: ScanEvent) -> None:
         """Remembers the event's short texts, which are valid."""

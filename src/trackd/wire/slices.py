@@ -25,10 +25,11 @@ def _messages() -> tuple[Any, Any]:
     stream.field.add(name="events", number=2, type=_FIELD.TYPE_BYTES, label=_FIELD.LABEL_REPEATED)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return tuple(
+    append_type, stream_type = (
         message_factory.GetMessageClass(pool.FindMessageTypeByName(f"trackd.internal.{name}"))
         for name in ("AppendSlices", "StreamSlices")
     )
+    return append_type, stream_type
 
 
 AppendSlices, StreamSlices = _messages()
