@@ -6,7 +6,6 @@ Precedence: flag, environment, file, default. Relative paths are relative to the
 Nothing here knows who reads a setting; `configuration.py` loads them and explains what is wrong.
 """
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -314,16 +313,6 @@ class Settings(BaseSettings):
         if self.commit_events_max > self.ingest_queue_events_max:
             raise ValueError("commit_events_max must not be larger than ingest_queue_events_max")
         return self
-
-    def new_partitions(self) -> int:
-        """How many partitions to make new data with: as told, or one per core it may use."""
-        return self.partitions or min(256, len(os.sched_getaffinity(0)))
-
-    def disk_reserve(self, *, file_system_bytes: int) -> int:
-        """The free bytes below which writes are refused, on a file system of that size."""
-        if self.disk_reserve_bytes is not None:
-            return self.disk_reserve_bytes
-        return min(GIB, file_system_bytes // 4)
 
 
 def panel_of(field: FieldInfo) -> str:

@@ -1,0 +1,37 @@
+"""`trackd health`: asks whether a server answers, for containers and scripts."""
+
+from typing import Annotated
+
+import typer
+
+from trackd.cli.server_option import DEFAULT_SERVER, Server, explain
+from trackd.cli.terminal import DONE, FAILED, examples, fail
+
+EPILOG = examples(
+    "trackd health",
+    "trackd health --server tracking:50551 --timeout-s 1",
+    "HEALTHCHECK CMD trackd health   [dim](in a Dockerfile)[/dim]",
+)
+
+
+def command(
+    *,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 3.0,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Ask whether a server answers.
+
+    Prints SERVING and exits with 0 when it does. Prints NOT_SERVING and exits with 1 while it
+    starts, stops or has a storage failure; exits with 1, too, when nobody answers.
+    """
+    import asyncio
+
+    from trackd.client.errors import TrackdError
+    from trackd.client.health import Health, check_health
+
+    try:
+        health = asyncio.run(check_health(server, timeout_ms=round(timeout_s * 1000)))
+    except TrackdError as error:
+        fail(explain(error, server=server))
+    typer.echo(health.value)
+    raise typer.Exit(DONE if health is Health.SERVING else FAILED)

@@ -1,0 +1,164 @@
+"""`trackd stats`: the figures of a running server, once or again and again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trackd.cli.server_option import DEFAULT_SERVER, Server, explain
+from trackd.cli.terminal import INTERRUPTED, examples, fail, print_json, results
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from trackd.v1.admin_pb2 import GetStatsResponse, LatencySummary, PartitionStats
+
+EPILOG = examples(
+    "trackd stats",
+    "trackd stats --watch",
+    "trackd stats --json | jq '.partitions[].durable_position'",
+)
+
+_KIB, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The figures at one moment, and those before."""
+
+    at: float
+    now: "GetStatsResponse"
+    before: "_Reading | None"
+
+    def events_per_second(self, number: int) -> float | None:
+        """How fast a partition took events in since the reading before; None for the first."""
+        if self.before is None or number >= len(self.before.now.partitions):
+            return None
+        came = (
+            self.now.partitions[number].durable_position
+            - self.before.now.partitions[number].durable_position
+        )
+        return came / (self.at - self.before.at)
+
+
+def command(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
+    interval_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two.")] = 1.0,
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON, with the field names of GetStats.")
+    ] = False,
+    server: Server = DEFAULT_SERVER,
+) -> None:
+    """Show the figures of a running server, partition by partition.
+
+    The position is the number of events that a partition ever accepted; how many waybills it holds
+    is an estimate. Latencies are the median and the 99th percentile of the last minutes. Stalls
+    tell that the disk, or --background-threads, cannot keep up.
+    """
+    from trackd.client.errors import TrackdError
+
+    try:
+        asyncio.run(_show(server, watch=watch, interval_s=interval_s, json=json))
+    except TrackdError as error:
+        fail(explain(error, server=server))
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+
+
+async def _show(server: str, *, watch: bool, interval_s: float, json: bool) -> None:
+    console = results()
+    readings = _readings(server, interval_s=interval_s, once=not watch)
+    if json:
+        from trackd.cli.documents import document
+
+        async for reading in readings:
+            print_json(document(reading.now, zeros=True))
+    elif watch and console.is_terminal:
+        from rich.live import Live
+
+        with Live(console=console, auto_refresh=False) as live:
+            async for reading in readings:
+                live.update(_picture(reading), refresh=True)
+    else:
+        async for reading in readings:
+            console.print(_picture(reading))
+
+
+async def _readings(server: str, *, interval_s: float, once: bool) -> AsyncIterator[_Reading]:
+    from trackd.client.admin import Admin
+
+    before = None
+    async with Admin(server) as admin:
+        while True:
+            now = await admin.get_stats()
+            before = _Reading(time.monotonic(), now, before)
+            yield before
+            if once:
+                return
+            await asyncio.sleep(interval_s)
+
+
+def _picture(reading: _Reading) -> "Group":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    stats = reading.now
+    table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
+    for name in _COLUMNS:
+        table.add_column(name, justify="right")
+    for number, partition in enumerate(stats.partitions):
+        table.add_row(*_row(partition, reading.events_per_second(number)))
+    up_s = int(time.time() - stats.started_at_ms / 1000)
+    head = Text.assemble(
+        ("trackd ", "bold"),
+        f"{stats.server_version}, up {up_s // 3600}:{up_s // 60 % 60:02}:{up_s % 60:02},"
+        f" {_size(stats.disk_free_bytes)} free on disk",
+        ("  LOW SPACE: writes are refused", "bold red") if stats.low_space else "",
+    )
+    return Group(head, table)
+
+
+_COLUMNS = (
+    "partition",
+    "position",
+    "events/s",
+    "waybills",
+    "on disk",
+    "queued",
+    "commit ms",
+    "fsync ms",
+    "stalls",
+)
+
+
+def _row(partition: "PartitionStats", events_per_second: float | None) -> list[str]:
+    return [
+        str(partition.partition),
+        f"{partition.durable_position:,}",
+        "" if events_per_second is None else f"{events_per_second:,.0f}",
+        f"{partition.waybills:,}",
+        _size(partition.bytes_on_disk),
+        f"{partition.queued_events:,}",
+        _latency(partition.commit_latency),
+        _latency(partition.fsync_latency),
+        f"{partition.stalls:,}",
+    ]
+
+
+def _latency(latency: "LatencySummary") -> str:
+    if not latency.count:
+        return "-"
+    return f"{latency.p50_us / 1000:.1f} / {latency.p99_us / 1000:.1f}"
+
+
+def _size(size: float) -> str:
+    for unit in _UNITS[:-1]:
+        if size < _KIB:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= _KIB
+    return f"{size:.1f} {_UNITS[-1]}"
