@@ -75,20 +75,16 @@ def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]
             before = records.decode_status(row) if row else None
             if before and before.position >= entry.position:
                 continue  # written back with a later commit than the checkpoint tells
-            after = _after(engine, before, entry, event, key)
-            fingerprint = xxh3_64_digest(event.event_id.encode())[: records.FINGERPRINT_LENGTH]
-            changed[key] = records.encode_status(
-                after._replace(fingerprints=after.fingerprints + fingerprint)
-            )
+            changed[key] = records.encode_status(row_after(engine, before, entry, event, key))
         if block:
             statuses.put(changed, dict.fromkeys(clean), block[0][0].position)
     return sum(len(block) for block in blocks)
 
 
-def _after(
+def row_after(
     engine: Engine, before: StatusRow | None, entry: LogEntry, event: ScanEvent, key: bytes
 ) -> StatusRow:
-    """The row after an entry, but for the entry's own fingerprint."""
+    """The status row at key after an entry of the log, which holds event. Raises DataDamaged."""
     order = event_order(event.occurred_at_ms, event.code, event.event_id)
     row = before or NO_STATUS
     changed = bool(entry.marks & records.CHANGED)
@@ -102,6 +98,7 @@ def _after(
         if stored is None:
             raise DataDamaged(f"position {entry.position} refers to an event that is not there")
         last_event, facility = stored, parse_event(stored).facility_code.encode()
+    fingerprint = xxh3_64_digest(event.event_id.encode())[: records.FINGERPRINT_LENGTH]
     return StatusRow(
         milestone=entry.milestone,
         flags=entry.flags,
@@ -115,5 +112,5 @@ def _after(
         position=entry.position,
         facility=facility,
         last_event=last_event,
-        fingerprints=row.fingerprints,
+        fingerprints=row.fingerprints + fingerprint,
     )
