@@ -194,6 +194,7 @@ SPOILERS: Final[dict[Rejection, tuple[_Spoiler, ...]]] = {
         lambda scan: scan._replace(container_number=_LONG[:41]),
         lambda scan: scan._replace(attributes={"note": _LONG[:201]}),
         lambda scan: scan._replace(attributes={_LONG[:33]: "note"}),
+        lambda scan: scan._replace(attributes={str(n): "" for n in range(17)}),
     ),
     Rejection.INVALID_FIELD: (
         lambda scan: scan._replace(facility_code=_NOT_PRINTABLE),
@@ -202,7 +203,6 @@ SPOILERS: Final[dict[Rejection, tuple[_Spoiler, ...]]] = {
         lambda scan: scan._replace(latitude=91.0, longitude=0.0),
         lambda scan: scan._replace(latitude=0.0, longitude=-180.5),
         lambda scan: scan._replace(receipt=Receipt(ReceivedBy.SELF, proof_sha256="not a hash")),
-        lambda scan: scan._replace(attributes={str(n): "" for n in range(17)}),
     ),
 }
 """Ways to spoil a scan, by what the server says; not CONFLICT, which takes a first scan."""

@@ -4,6 +4,7 @@ A leg takes the parcel as the leg before left it, lets time pass, and scans it o
 its own stretch only: which legs make a journey, and how often, is in `stories.py`.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Sequence
 from typing import Final
 from zlib import crc32
@@ -12,12 +13,13 @@ from trackd.domain.vocabulary import EventCode, Reason, ReceivedBy
 from trackd.simulator.network import DAY_MS, MINUTE_MS, Facility, Kind, Lane
 from trackd.simulator.parcel import Parcel, Round
 
-# Couriers collect from the morning on; most of the day's parcels come in before the evening trucks.
+# Shops pack during the day and hand over before the evening trucks: the day's wave begins here.
 _PICKUP_ROUNDS: Final[tuple[Round, ...]] = (
-    (9 * 60, 11 * 60 + 30),
-    (15 * 60 + 30, 18 * 60),
-    (18 * 60 + 30, 21 * 60 + 30),
+    (9 * 60 + 30, 11 * 60 + 30),
+    (13 * 60 + 30, 16 * 60),
+    (16 * 60, 20 * 60 + 30),
 )
+_PICKUP_SHARES: Final = (0.12, 0.30)  # up to and including the first, the second round
 _DELIVERY_ROUNDS: Final[tuple[Round, ...]] = (
     (7 * 60, 9 * 60 + 30),
     (13 * 60 + 30, 15 * 60),
@@ -61,7 +63,8 @@ def collected(parcel: Parcel) -> None:
     outlet = parcel.origin
     parcel.announce()
     parcel.wait(20, 60)
-    parcel.wait_for_round(_PICKUP_ROUNDS, outlet)
+    handed_in = _PICKUP_ROUNDS[bisect(_PICKUP_SHARES, parcel.random())]
+    parcel.wait_for_round((handed_in,), outlet)
     parcel.choose_crew(outlet)
     parcel.scan(EventCode.PICKED_UP, outlet, on_the_road=True)
     parcel.wait(20, 120)

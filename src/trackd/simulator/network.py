@@ -28,9 +28,9 @@ _AIR_KM_MIN = 1_500
 _KNUTH = 2_654_435_761  # multiplicative hash: spreads consecutive departures over 32 bits
 
 # Minutes of the local day. Trunks leave at night, when the day's parcels are sorted.
-_FROM_OUTLET = (13 * 60, 18 * 60 + 30, 20 * 60 + 30, 22 * 60 + 30)
+_FROM_OUTLET = (13 * 60, 17 * 60 + 30, 19 * 60 + 15, 20 * 60 + 45, 22 * 60 + 15)
 _TO_OUTLET = (5 * 60 + 30, 11 * 60 + 30, 15 * 60)
-_TRUNK = (30, 3 * 60, 6 * 60, 14 * 60, 20 * 60, 22 * 60 + 30)
+_TRUNK = (30, 3 * 60, 6 * 60, 13 * 60, 19 * 60 + 30, 21 * 60, 22 * 60 + 30)
 _AIR = (1 * 60 + 30, 4 * 60, 15 * 60)
 _ABROAD = (2 * 60, 16 * 60)
 

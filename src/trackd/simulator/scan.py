@@ -81,14 +81,13 @@ def event_id(device_id: str, at_ms: int) -> str:
 def scan_of(itinerary: Itinerary, nth: int) -> Scan:
     """The nth scan, from 0."""
     start = 1 + nth * SCAN_FIELDS
-    fields = itinerary[start : start + SCAN_FIELDS]
+    fields = itinerary[start : start + _ATTRIBUTES]
     scan = Scan(event_id(fields[_DEVICE_ID], fields[_OCCURRED_AT_MS]), itinerary[0], *fields)
-    if not (fields[_RECEIPT] or fields[_ATTRIBUTES]):
-        return scan
-    return scan._replace(
-        receipt=_receipt(*fields[_RECEIPT]) if fields[_RECEIPT] else None,
-        attributes=_pairs(fields[_ATTRIBUTES]) if fields[_ATTRIBUTES] else NO_ATTRIBUTES,
-    )
+    if receipt := fields[_RECEIPT]:
+        scan = scan._replace(receipt=_receipt(*receipt))
+    if attributes := itinerary[start + _ATTRIBUTES]:
+        scan = scan._replace(attributes=_pairs(attributes))
+    return scan
 
 
 def _receipt(received_by: int, consent_reference: str, proof_sha256: str, signer: str) -> Receipt:

@@ -51,5 +51,7 @@ def stream_requests(scans: Iterable[Scan], *, batch_events: int) -> Iterator[byt
     waiting = iter(scans)
     batch_id = 0
     while batch := [scan_event(scan) for scan in islice(waiting, batch_events)]:
-        yield StreamEventsRequest(batch_id=str(batch_id), events=batch).SerializeToString()
+        request = StreamEventsRequest(batch_id=str(batch_id), events=batch)
+        # Maps in the order of their keys, not of a salted hash: one seed gives one row of bytes.
+        yield request.SerializeToString(deterministic=True)
         batch_id += 1
