@@ -13,7 +13,7 @@ class Link:
     """Relays to `target_port`. While it is down nothing gets through and nobody is accepted."""
 
     def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
+        self.target_port = target_port
         self._server: asyncio.Server | None = None
         self._relays: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -68,7 +68,7 @@ class Link:
         far: asyncio.StreamWriter | None = None
         try:
             with contextlib.suppress(OSError):
-                far_reader, far = await asyncio.open_connection("127.0.0.1", self._target_port)
+                far_reader, far = await asyncio.open_connection("127.0.0.1", self.target_port)
                 there = asyncio.create_task(_pump(reader, far))
                 back = asyncio.create_task(_pump(far_reader, writer))
                 try:

@@ -88,6 +88,12 @@ def test_a_message_over_the_limit_is_the_requests_fault() -> None:
     assert error.reason == "MESSAGE_TOO_LARGE"
 
 
+def test_a_write_into_a_lost_call_is_no_fault_of_the_server() -> None:
+    """What grpc.aio reports as INTERNAL of its own is a lost link."""
+    error = error_of(failure(grpc.StatusCode.INTERNAL, "Internal error from Core"))
+    assert (type(error), error.reason) == (ServerUnavailable, "LINK_LOST")
+
+
 def test_a_servers_wish_to_wait_is_bounded() -> None:
     """A RetryInfo of a day is cut to the client's own bound."""
     code = grpc.StatusCode.UNAVAILABLE

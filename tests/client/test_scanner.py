@@ -150,6 +150,8 @@ async def test_a_restarted_server_is_found_again(
         await server.start()
         await scanner.flush()
         assert scanner.link_error is None
+        # The next failure starts with a short pause again.
+        assert scanner._opened.uplink._backoff._ceiling_ms == quick.backoff.ms_initial
     assert server.shelf.arrived == SCANS
 
 

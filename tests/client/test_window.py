@@ -82,6 +82,19 @@ def test_a_doubtful_answer_settles_nothing(doubtful: StreamEventsResponse) -> No
     assert (state.settled, state.sent, state.in_flight) == (10, 15, 1)
 
 
+def test_after_a_lost_link_one_batch_goes_alone() -> None:
+    """The first batch of a new call waits for its answer before others follow."""
+    state = window()
+    for first in (11, 16, 21):
+        state.send(entries(first, first + 4))
+    state.link_lost()
+    probe = state.send(entries(11, 15))
+    assert [state.has_room, state.in_flight] == [False, 1]
+    state.settle(state.match(answer(probe))[0])
+    state.send(entries(16, 20))
+    assert [state.has_room, state.in_flight] == [True, 1]
+
+
 def test_a_refusal_without_a_batch_blames_nobody() -> None:
     """A call refused before anything was sent rejects no scan and shrinks no batch."""
     state = window()

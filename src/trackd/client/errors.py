@@ -4,8 +4,6 @@ One table leads from a gRPC status to an exception; no other file compares statu
 one. Nothing here sends, waits or retries.
 """
 
-# ruff: noqa: N818 - each name says what to do next, not that it is an error
-
 from collections.abc import Mapping
 from typing import Final
 
@@ -139,6 +137,10 @@ def error_of(failure: aio.AioRpcError) -> TrackdError:
     # gRPC has no code of its own for a message over the receiver's limit, only this text.
     if kind is ServerOverloaded and "larger than max" in (failure.details() or ""):
         kind, reason = InvalidRequest, MESSAGE_TOO_LARGE
+    # What grpc.aio makes of a write that the end of its call overtook; the call's true status is
+    # lost.
+    if code is grpc.StatusCode.INTERNAL and failure.details() == "Internal error from Core":
+        kind, reason = ServerUnavailable, "LINK_LOST"
     return kind(
         failure.details() or code.name,
         reason=reason,

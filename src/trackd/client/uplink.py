@@ -48,7 +48,7 @@ class ScanCounts:
     waiting: int
 
 
-class _LinkLost(Exception):  # noqa: N818 - what happened, as in errors.py
+class _LinkLost(Exception):
     """The call ended, or should, without a status that says why."""
 
 

@@ -51,7 +51,7 @@ class Batch:
         return b"".join(parts)
 
 
-class AnswerMismatch(Exception):  # noqa: N818 - what happened, as in errors.py
+class AnswerMismatch(Exception):
     """An answer that belongs to no batch, or does not account for every scan of its batch."""
 
 
@@ -60,8 +60,10 @@ class Window:
 
     - `settled`: every scan up to and including it has its answer.
     - `sent`: every scan up to and including it is settled or in flight.
-    - While a batch that was refused as a whole is being split, one batch is in flight at a time, so
-      that a refusal names its batch; each answer doubles the next batch, each refusal halves it.
+    - After a lost link one batch is in flight alone until it is answered: gRPC loses the status of
+      a call that ends while another batch is being written, and with it a refusal.
+    - While a batch that was refused as a whole is being split, one batch is in flight at a time,
+      so that a refusal names its batch; each answer doubles the next batch, each refusal halves it.
     """
 
     def __init__(self, *, settled: int, batch_events_max: int, batches_in_flight_max: int) -> None:
@@ -70,6 +72,7 @@ class Window:
         self._batches_in_flight_max = batches_in_flight_max
         self._in_flight: deque[Batch] = deque()
         self._batches_sent = 0
+        self._probing = False
         self.events_max = batch_events_max
         self.settled = settled
         self.sent = settled
@@ -82,8 +85,8 @@ class Window:
     @property
     def has_room(self) -> bool:
         """Whether another batch may be sent now."""
-        splitting = self.events_max < self._batch_events_max
-        return len(self._in_flight) < (1 if splitting else self._batches_in_flight_max)
+        alone = self._probing or self.events_max < self._batch_events_max
+        return len(self._in_flight) < (1 if alone else self._batches_in_flight_max)
 
     def send(self, entries: Sequence[Entry]) -> Batch:
         """The batch to put on the wire; `entries` follow `sent`."""
@@ -106,6 +109,7 @@ class Window:
             raise AnswerMismatch(f"an answer for batch {response.batch_id!r}, expected {expected}")
         batch = self._in_flight[0]
         rejected = _rejected(batch, response)
+        self._probing = False
         self.events_max = min(self.events_max * 2, self._batch_events_max)
         return batch, rejected
 
@@ -120,6 +124,7 @@ class Window:
     def link_lost(self) -> None:
         """Everything without an answer will be sent again."""
         self._in_flight.clear()
+        self._probing = True
         self.sent = self.settled
 
     def refused(self) -> Batch | None:
