@@ -85,15 +85,14 @@ class Partition:
         """
         mark = DurableMark(mark_path)
         if accept_data_loss:
-            rebuild.rebuild(engine, now_ms(), options.waybill_events_max)
+            rebuild.rebuild(engine, now_ms())
             engine.write([(Table.META, [(META_IDENTITY, None)])])
         else:
-            _refuse_if_behind(number, engine, mark)
+            refuse_if_behind(number, engine, mark.read())
         _check_identity(engine, f"{data_set_id}/{number}")
         engine.flush_wal()
         position = replay.last_position(engine)
-        mark.write(position)
-        mark.sync()
+        mark.reset(position)
         statuses = StatusTable(
             engine,
             cache_bytes=options.status_cache_bytes,
@@ -144,17 +143,16 @@ class Partition:
         dirty = self.statuses.dirty
         rows = {}
         clean = []
-        newest = 0
         for key in keys:
             row = dirty.get(key)
             if row is None:
                 clean.append(key)
             else:
                 rows[key] = row
-                newest = max(newest, status_position(row))
         if clean:
-            # What is clean was written back long after it was durable.
             rows.update(self.statuses.fetch(clean))
+        # A clean row too may be newer than the last flush: it was written with its latest scan.
+        newest = max(map(status_position, rows.values()), default=0)
         if newest > self.committer.durable_position:
             await self.committer.durable(newest)
         return rows
@@ -253,8 +251,12 @@ def _page(
     return rows, None
 
 
-def _refuse_if_behind(number: int, engine: Engine, mark: DurableMark) -> None:
-    acknowledged, held = mark.read(), replay.last_position(engine)
+def refuse_if_behind(number: int, engine: Engine, acknowledged: int | None) -> None:
+    """Raises DataBehind if a partition's engine holds less than was acknowledged.
+
+    acknowledged: what its mark says; None if the mark is missing or damaged.
+    """
+    held = replay.last_position(engine)
     if acknowledged is None and held:
         raise DataBehind(
             f"partition {number} holds positions up to {held}, but its durable mark is missing or"

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from trackd import logs
 from trackd.address import Address, parse_address
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
-from trackd.partition import Partition, PartitionOptions
+from trackd.partition import Partition, PartitionOptions, refuse_if_behind
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory, sync_directory
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
@@ -31,6 +31,7 @@ from trackd.store.errors import (
     StoreError,
     WrongData,
 )
+from trackd.store.mark import read_mark
 from trackd.store.space import disk_reserve_bytes, free_bytes
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
@@ -160,6 +161,8 @@ class Server:
         partitions = []
         for number in range(count):
             path = directory.partition_path(number)
+            if not settings.unsafe_accept_data_loss:
+                _look_first(number, directory, engine_options, cache)
             engine = RocksEngine(
                 path, engine_options, cache, salvage=settings.unsafe_accept_data_loss
             )
@@ -312,7 +315,8 @@ class Server:
         if self.failure:
             return
         self.failure = error
-        self._space.low = True
+        # Whoever comes now is told to come back, not that the disk is full.
+        self._calls.stopping.set()
         _log.critical("storage failed", error=str(error))
         loop = asyncio.get_running_loop()
         if self._door:
@@ -336,6 +340,24 @@ class Server:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+def _look_first(
+    number: int, directory: DataDirectory, options: EngineOptions, cache: SharedCache
+) -> None:
+    """Raises DataBehind while everything that is left of a partition is still there.
+
+    Opening for writing lets go of what stands behind a damage in the log, and with it of what could
+    still be saved.
+    """
+    path = directory.partition_path(number)
+    if not (path / "CURRENT").exists():
+        return
+    engine = RocksEngine(path, options, cache, read_only=True)
+    try:
+        refuse_if_behind(number, engine, read_mark(directory.mark_path(number)))
+    finally:
+        engine.close()
 
 
 def _tidy_garbage_collection() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     ColumnFamily,
@@ -125,7 +126,13 @@ ENGINE_FIGURES: dict[str, tuple[str, Table | None]] = {
 _BLOOM_BITS = 10
 _BLOCK_BYTES = 8 << 10
 _MAX_WRITE_BUFFERS = 4
-_HASH_BUCKETS = (1_000_000, 4, 4)  # buckets, height, branching
+_LOG_WRITE_BUFFERS = 4
+# A hashed memtable's array of buckets counts as memory of the write buffer. It takes an eighth of it
+# at most, or a small buffer would be full, and be written out as a file, before it holds a row.
+_HASH_BUCKETS_MAX = 1_000_000
+_BUFFER_BYTES_PER_BUCKET = 64
+_HASH_SKIP_LIST_HEIGHT = 4
+_HASH_SKIP_LIST_BRANCHING = 4
 
 
 class SharedCache:
@@ -147,7 +154,9 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     blocks.set_format_version(5)
     if table in {Table.EVENTS, Table.STATUS}:
         family.set_prefix_extractor(SliceTransform.create_fixed_prefix(HASH_LENGTH))
-        family.set_memtable_factory(MemtableFactory.hash_skip_list(*_HASH_BUCKETS))  # type: ignore[call-arg] # the stub knows none
+        buckets = min(_HASH_BUCKETS_MAX, options.write_buffer_bytes // _BUFFER_BYTES_PER_BUCKET)
+        shape = (buckets, _HASH_SKIP_LIST_HEIGHT, _HASH_SKIP_LIST_BRANCHING)
+        family.set_memtable_factory(MemtableFactory.hash_skip_list(*shape))  # type: ignore[call-arg] # the stub knows none
     family.set_block_based_table_factory(blocks)
     family.set_write_buffer_size(options.write_buffer_bytes)
     family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS)
@@ -172,6 +181,9 @@ def _database_options(options: EngineOptions, *, salvage: bool) -> Options:
     database.set_recycle_log_file_num(0)
     recovery = DBRecoveryMode.skip_any_corrupted_record if salvage else DBRecoveryMode.point_in_time
     database.set_wal_recovery_mode(recovery())
+    # A table that gets few rows would keep every log since its first one, and the next start would
+    # read gigabytes of them again: beyond this its rows are written out too.
+    database.set_max_total_wal_size(options.write_buffer_bytes * _LOG_WRITE_BUFFERS)
     database.set_bytes_per_sync(1 << 20)
     database.set_max_log_file_size(16 << 20)
     database.set_keep_log_file_num(4)
@@ -200,19 +212,28 @@ class RocksEngine:
     """The Engine on disk: one RocksDB directory."""
 
     def __init__(
-        self, path: Path, options: EngineOptions, cache: SharedCache, *, salvage: bool = False
+        self,
+        path: Path,
+        options: EngineOptions,
+        cache: SharedCache,
+        *,
+        salvage: bool = False,
+        read_only: bool = False,
     ) -> None:
         """Opens or makes the directory, holding Python's lock meanwhile.
 
         salvage: of a damaged log, take every record that can be read, not only those before the
-        damage. Raises DirectoryInUse, DataDamaged or StorageFailed.
+        damage. read_only: make and change nothing; a log is read, but kept as it is. Raises
+        DirectoryInUse, DataDamaged or StorageFailed.
         """
+        access = AccessType.read_only(False) if read_only else AccessType.read_write()
         families = {table.value: _table_options(table, options, cache) for table in Table}
         try:
             self._database = Rdict(
                 os.fspath(path),
                 options=_database_options(options, salvage=salvage),
                 column_families=families,
+                access_type=access,
             )
         except Exception as error:
             raise _translated(error) from error

@@ -20,6 +20,7 @@ _SLOT = Struct(">4sIQ")
 _CRC = Struct(">I")
 _MAGIC = b"trkd"
 _FORMAT = 1
+_SLOTS = 2
 _SLOT_DISTANCE = 512
 
 
@@ -34,16 +35,7 @@ class DurableMark:
 
     def read(self) -> int | None:
         """The greatest position of the slots that are whole; None if neither is."""
-        positions = []
-        for slot in range(2):
-            data = os.pread(self._descriptor, _SLOT.size + _CRC.size, slot * _SLOT_DISTANCE)
-            if len(data) != _SLOT.size + _CRC.size:
-                continue
-            body, crc = data[: _SLOT.size], data[_SLOT.size :]
-            magic, version, position = _SLOT.unpack(body)
-            if _CRC.pack(zlib.crc32(body)) == crc and (magic, version) == (_MAGIC, _FORMAT):
-                positions.append(position)
-        return max(positions, default=None)
+        return _position_in(os.pread(self._descriptor, _SLOTS * _SLOT_DISTANCE, 0))
 
     def write(self, position: int) -> None:
         """Notes that everything up to position is durable. Raises StorageFailed."""
@@ -55,6 +47,15 @@ class DurableMark:
             raise StorageFailed(f"durable mark: {error}") from error
         self._turn ^= 1
         self._synced = False
+
+    def reset(self, position: int) -> None:
+        """Notes position as the last one, in every slot and durably, whatever they held before.
+
+        After an accepted loss it is behind what was there. Raises StorageFailed.
+        """
+        for _ in range(_SLOTS):
+            self.write(position)
+        self.sync()
 
     def sync(self) -> None:
         """Makes the mark itself durable, if it was written since. Blocks: call it from a thread."""
@@ -70,3 +71,23 @@ class DurableMark:
         """Syncs and closes the file."""
         self.sync()
         os.close(self._descriptor)
+
+
+def read_mark(path: Path) -> int | None:
+    """What the mark at path says, without making one; None if it is missing or damaged."""
+    try:
+        return _position_in(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _position_in(data: bytes) -> int | None:
+    positions = []
+    for offset in range(0, _SLOTS * _SLOT_DISTANCE, _SLOT_DISTANCE):
+        body = data[offset : offset + _SLOT.size]
+        crc = data[offset + _SLOT.size : offset + _SLOT.size + _CRC.size]
+        if len(body) == _SLOT.size and _CRC.pack(zlib.crc32(body)) == crc:
+            magic, version, position = _SLOT.unpack(body)
+            if (magic, version) == (_MAGIC, _FORMAT):
+                positions.append(position)
+    return max(positions, default=None)

@@ -5,8 +5,13 @@ positions without gaps, statuses that are the fold of their timelines. The calle
 new identity.
 """
 
+import time
+from collections.abc import Sequence
+
 from trackd.domain.lifecycle import step_of
-from trackd.store.engine import Engine
+from trackd.store.committer import STALL_RETRY_S
+from trackd.store.engine import Engine, Rows
+from trackd.store.errors import WriteStalled
 from trackd.store.events import clears_of, parse_event
 from trackd.store.keys import META_STATUS_CHECKPOINT, Table, status_key
 from trackd.store.planner import Planner, ScanTuple
@@ -15,7 +20,17 @@ from trackd.store.statuses import StatusTable
 _EVENTS_AT_A_TIME = 1_000
 
 
-def rebuild(engine: Engine, now_ms: int, waybill_events_max: int) -> int:
+class _Replanner(Planner):
+    """Plans events that were accepted once: none of them is a repeat, a conflict or one too many.
+
+    Their rows are there already, so that each would be taken for its own repeat.
+    """
+
+    def _is_no_news(self, *_: object, **__: object) -> bool:
+        return False
+
+
+def rebuild(engine: Engine, now_ms: int) -> int:
     """Builds log and statuses from the events; returns how many there are.
 
     Interrupted, it is simply run again: it begins by deleting what it builds. Raises DataDamaged,
@@ -23,14 +38,14 @@ def rebuild(engine: Engine, now_ms: int, waybill_events_max: int) -> int:
     """
     engine.delete_all(Table.LOG)
     engine.delete_all(Table.STATUS)
-    engine.write([(Table.META, [(META_STATUS_CHECKPOINT, None)])])
+    _write(engine, [(Table.META, [(META_STATUS_CHECKPOINT, None)])])
     statuses = StatusTable(engine, cache_bytes=0, write_back_events=0, checkpoint=0)
-    planner = Planner(
+    planner = _Replanner(
         engine,
         statuses,
         position=0,
         recorded_at_ms=0,
-        waybill_events_max=waybill_events_max,
+        waybill_events_max=0,
         write_back_rows_max=_EVENTS_AT_A_TIME,
     )
     scans: list[ScanTuple] = []
@@ -61,6 +76,15 @@ def _commit(
     now_ms: int,
 ) -> None:
     plan = planner.plan([scans], now_ms)
-    engine.write(plan.batch)
+    _write(engine, plan.batch)
     if plan.write_back:
         statuses.written_back(plan.write_back)
+
+
+def _write(engine: Engine, batch: Sequence[tuple[Table, Rows]]) -> None:
+    while True:
+        try:
+            engine.write(batch)
+            return
+        except WriteStalled:
+            time.sleep(STALL_RETRY_S)

@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
+from trackd.store.errors import DataDamaged
 from trackd.store.keys import ORDER_LENGTH
 
 FORMAT_VERSION = 1
@@ -117,7 +118,7 @@ MILESTONE_BITS = {
 }
 
 
-class UnreadableRecord(Exception):
+class UnreadableRecord(DataDamaged):
     """A record of a format that this version does not know, or that is damaged."""
 
 
@@ -146,6 +147,8 @@ def decode_block(last_position: int, data: bytes) -> Iterator[LogEntry]:
     position = last_position - count
     offset = BLOCK_HEAD.size
     for _ in range(count):
+        if offset + ENTRY_HEAD.size > len(data):
+            raise UnreadableRecord(f"log block ends before position {position + 1}")
         length, marks, *status = ENTRY_HEAD.unpack_from(data, offset)
         offset += ENTRY_HEAD.size
         last = b""

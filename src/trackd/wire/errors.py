@@ -118,7 +118,10 @@ def told(error: Exception) -> CallError:
     """What the caller is told of an error."""
     if isinstance(error, CallError):
         return error
-    return STORE_ERRORS.get(type(error), INTERNAL) if isinstance(error, StoreError) else INTERNAL
+    for kind in type(error).mro():
+        if kind in STORE_ERRORS:
+            return STORE_ERRORS[kind]
+    return INTERNAL
 
 
 async def abort(context: "grpc.aio.ServicerContext[bytes, bytes]", error: CallError) -> NoReturn:
