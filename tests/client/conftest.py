@@ -1,6 +1,9 @@
 """What the client's tests share: a server that can fail, and a link that can be cut."""
 
+import os
+import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +11,17 @@ from tests.client.fault_server import FaultServer
 from tests.client.link import Link
 from trackd.client import BackoffOptions, ScannerOptions
 
+# Where `python -m tests.…` finds its modules.
+ROOT = Path(__file__).parents[2]
+
 # Quick enough for a test, and still exponential.
 QUICK_BACKOFF = BackoffOptions(ms_initial=5, ms_max=100)
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of a long campaign: from TRACKD_SEED, or new; printed by the campaign."""
+    return int(os.environ.get("TRACKD_SEED") or random.SystemRandom().randrange(10**9))
 
 
 @pytest.fixture

@@ -135,18 +135,15 @@ def test_a_synchronous_program(serve: Serve, tmp_path: Path) -> None:
         assert [s.waybill_number for s in front_end.get_statuses(WAYBILLS).found] == WAYBILLS
 
 
-async def test_device_and_server_are_killed_in_turns(serve: Serve, tmp_path: Path) -> None:
-    """Whatever is killed, every scan that `scan` returned for is in its timeline once, and the
-    server recorded the device's scans in the order in which they were taken.
-    """
-    seed = 20_261_122
+async def run_campaign(serve: Serve, directory: Path, *, rounds: int, seed: int) -> None:
+    """Kills a device and the server in each round, then compares the ledger with the timelines."""
     print(f"seed {seed}")
     dice = random.Random(seed)
     # One partition: several record the parts of a batch each on its own.
     server = await asyncio.to_thread(serve, "--partitions", "1")
-    spool, ledger = tmp_path / "spool.db", tmp_path / "ledger"
+    spool, ledger = directory / "spool.db", directory / "ledger"
     async with Link(port_of(server)) as link:
-        for _ in range(3):
+        for _ in range(rounds):
             lifetime_s = 0.3 + dice.random() * 0.4
             life = live_and_die(
                 link, spool, ledger, lifetime_s=lifetime_s, seed=dice.randrange(10**9)
@@ -163,9 +160,25 @@ async def test_device_and_server_are_killed_in_turns(serve: Serve, tmp_path: Pat
         found = (await front_end.get_statuses(f"SF{n:010d}" for n in range(9))).found
         timelines = [await front_end.timeline(status.waybill_number) for status in found]
     events = [event for timeline in timelines for event in timeline]
-    assert len(taken) > 30, "the devices hardly scanned: the campaign proves nothing"
-    assert set(taken) <= {event.event_id for event in events}
-    assert max(Counter(event.event_id for event in events).values()) == 1
+    assert len(taken) > 10 * rounds, "the devices hardly scanned: the campaign proves nothing"
+    assert set(taken) <= {event.event_id for event in events}, "a scan that was taken is missing"
+    assert max(Counter(event.event_id for event in events).values()) == 1, "one took effect twice"
     events.sort(key=lambda event: int(event.event_id.rpartition(":")[2]))
     recorded = [event.recorded_at_ms for event in events]
     assert recorded == sorted(recorded), "scans were recorded out of order"
+
+
+async def test_device_and_server_are_killed_in_turns(serve: Serve, tmp_path: Path) -> None:
+    """Whatever is killed, every scan that `scan` returned for is in its timeline once, and the
+    server recorded the device's scans in the order in which they were taken.
+    """
+    await run_campaign(serve, tmp_path, rounds=3, seed=20_261_122)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3_600)
+async def test_devices_and_servers_are_killed_over_and_over(
+    serve: Serve, tmp_path: Path, seed: int
+) -> None:
+    """The same over a hundred lives of each."""
+    await run_campaign(serve, tmp_path, rounds=100, seed=seed)

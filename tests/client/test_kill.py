@@ -4,7 +4,6 @@ The oracle is the ledger: every event id that `scan` had returned for, written b
 """
 
 import asyncio
-import os
 import random
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.conftest import ROOT
 from tests.client.fault_server import FaultServer
 from tests.client.journeys import numbers_of
 from tests.client.link import Link
@@ -36,6 +36,7 @@ async def start(*arguments: object) -> asyncio.subprocess.Process:
         "-m",
         "tests.client.device",
         *map(str, arguments),
+        cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -96,8 +97,7 @@ async def test_a_killed_device_loses_and_doubles_nothing(
 @pytest.mark.torture
 @pytest.mark.timeout(3_600)
 async def test_many_killed_devices_lose_and_double_nothing(
-    server: FaultServer, link: Link, tmp_path: Path
+    server: FaultServer, link: Link, tmp_path: Path, seed: int
 ) -> None:
-    """The same over hundreds of lives, from a seed that is printed or given in TRACKD_SEED."""
-    seed = int(os.environ.get("TRACKD_SEED") or random.SystemRandom().randrange(10**9))
+    """The same over hundreds of lives."""
     await run_campaign(server, link, tmp_path, rounds=300, seed=seed)

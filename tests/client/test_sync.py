@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.conftest import QUICK_BACKOFF
+from tests.client.conftest import QUICK_BACKOFF, ROOT
 from tests.client.journeys import numbered_scan
 from trackd.client import (
     RejectedScan,
@@ -29,7 +29,7 @@ OPTIONS = ScannerOptions(batch_events_max=20, backoff=QUICK_BACKOFF)
 def address() -> Iterator[str]:
     """A server in a process of its own, as a program without a loop has none to serve from."""
     command = [sys.executable, "-m", "tests.client.fault_server"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"127.0.0.1:{process.stdout.readline().strip()}"
         process.kill()

@@ -33,6 +33,7 @@ from trackd.client.errors import (
 )
 from trackd.client.events import RejectedScan, receipt, scan_event
 from trackd.client.front_end import FrontEnd, Statuses
+from trackd.client.health import Health, check_health
 from trackd.client.options import BackoffOptions, FrontEndOptions, ScannerOptions, SpoolOptions
 from trackd.client.scanner import Scanner
 from trackd.client.spool import Spool
@@ -47,6 +48,7 @@ __all__ = [
     "DeadlineExceeded",
     "FrontEnd",
     "FrontEndOptions",
+    "Health",
     "InvalidRequest",
     "NotPermitted",
     "PositionUnknown",
@@ -74,6 +76,7 @@ __all__ = [
     "SyncScanner",
     "TrackdError",
     "WaybillNotFound",
+    "check_health",
     "receipt",
     "scan_event",
 ]
