@@ -4,9 +4,9 @@ Knows nothing of what it serves.
 """
 
 import asyncio
-import sys
 from typing import Any
 
+import structlog
 import typer
 
 from trackd import logs
@@ -42,7 +42,16 @@ def command(**flags: Any) -> None:
     except SettingsError as error:
         fail(str(error), code=USAGE)
     logs.set_up(level=settings.log_level, log_format=settings.log_format)
+    _say_what_has_no_effect(settings)
     raise typer.Exit(run(settings))
+
+
+def _say_what_has_no_effect(settings: Settings) -> None:
+    log = structlog.get_logger()
+    if settings.workers > 1:
+        log.warning("one process serves all partitions in this version", workers=settings.workers)
+    if settings.http != Settings.model_fields["http"].default:
+        log.warning("web pages are not served in this version", http=settings.http)
 
 
 def run(settings: Settings) -> int:
@@ -55,6 +64,4 @@ def run(settings: Settings) -> int:
 
         factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        code = runner.run(server.run(settings))
-    sys.stdout.flush()
-    return code
+        return runner.run(server.run(settings))

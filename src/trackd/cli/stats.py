@@ -22,6 +22,7 @@ EPILOG = examples(
     "trackd stats --json | jq '.partitions[].durable_position'",
 )
 
+_WHOLE_US = 10_000  # from 10 ms on a tenth says nothing
 _KIB, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -153,7 +154,11 @@ def _row(partition: "PartitionStats", events_per_second: float | None) -> list[s
 def _latency(latency: "LatencySummary") -> str:
     if not latency.count:
         return "-"
-    return f"{latency.p50_us / 1000:.1f} / {latency.p99_us / 1000:.1f}"
+    return f"{_milliseconds(latency.p50_us)}/{_milliseconds(latency.p99_us)}"
+
+
+def _milliseconds(us: int) -> str:
+    return f"{us / 1000:.1f}" if us < _WHOLE_US else f"{us / 1000:.0f}"
 
 
 def _size(size: float) -> str:

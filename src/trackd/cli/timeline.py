@@ -109,6 +109,7 @@ class Timeline:
         table = Table.grid(padding=(0, 1))
         for _ in range(3):
             table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, style="dim")
         table.add_column(overflow="fold")
         day = ""
         for event in self._events:
@@ -119,6 +120,7 @@ class Timeline:
                 Text("●" if current else "○", style="bold green" if current else "dim"),
                 Text(date if date != day else "", style="bold"),
                 Text(f"{at:%H:%M:%S}"),
+                Text(self._relative(event.occurred_at_ms)),
                 self._scan(event, current=current),
             )
             day = date
@@ -129,7 +131,6 @@ class Timeline:
         line = Text(code_text(event.code, self._language), style=style)
         for detail in self._details(event):
             line.append("  " + detail, style="default")
-        line.append("  " + self._relative(event.occurred_at_ms), style="dim")
         return line
 
     def _details(self, event: ScanEvent) -> list[str]:

@@ -1,0 +1,191 @@
+"""`trackd demo`: a server with parcels in it, and the commands to look them up."""
+
+import asyncio
+import secrets
+import shutil
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trackd.cli.server_option import DEFAULT_SERVER
+from trackd.cli.terminal import DONE, USAGE, examples, fail, note, results
+
+if TYPE_CHECKING:
+    from trackd.cli.showcase.child import ServerChild
+    from trackd.cli.showcase.courier import Courier
+    from trackd.cli.showcase.picks import Pick
+    from trackd.settings import Settings
+
+EPILOG = examples(
+    "trackd demo",
+    "trackd demo --parcels 50000 --rate 20000",
+    "trackd demo --data /tmp/demo --grpc 127.0.0.1:60551 --metrics 127.0.0.1:0",
+)
+
+
+def command(
+    *,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Where the server keeps its data. [dim]Default: trackd-data[/dim]"
+        ),
+    ] = None,
+    grpc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where the server listens. [dim]Default: 127.0.0.1:50551[/dim]",
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Where its metrics are. [dim]Default: 127.0.0.1:9551[/dim]"
+        ),
+    ] = None,
+    parcels: Annotated[
+        int, typer.Option(min=100, help="Parcels of the last days, about 15 scans each.")
+    ] = 4_000,
+    rate: Annotated[
+        int, typer.Option(min=10, help="Scans a second while it catches up with them.")
+    ] = 2_000,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Makes the same network again, on new data. [dim]Default: random[/dim]"),
+    ] = None,
+) -> None:
+    """Start a server and stream a courier network's scans into it.
+
+    The network first makes the scans of its last six days, at a steady rate: parcels picked up,
+    sorted, delivered, returned, held by customs, damaged; some scans late, some twice. Then it
+    prints the commands to look such parcels up, and goes on as time goes by until Ctrl-C.
+
+    Run it again on the same data, and more parcels are added.
+    """
+    flags = {
+        name: value
+        for name, value in (("data", data), ("grpc", grpc), ("metrics", metrics))
+        if value is not None
+    }
+    settings = _settings(flags)
+    _refuse_taken_ports(settings)
+    from trackd.cli.showcase.child import ServerChild, ServerEndedError
+
+    log = settings.data.with_name(settings.data.name + ".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = [word for name, value in flags.items() for word in (f"--{name}", value)]
+    child = ServerChild(words, log=log)
+    try:
+        child.wait_until_ready()
+        note(f"The server is ready at {child.grpc}: data in {settings.data}, its log in {log}")
+        number = secrets.randbelow(1 << 32) if seed is None else seed
+        asyncio.run(_stream(child, seed=number, parcels=parcels, rate=rate))
+        note("The network has stopped. Stopping the server ...")
+    except ServerEndedError as error:
+        fail(str(error), code=error.code)
+    except KeyboardInterrupt:
+        note("Stopping ...")
+    finally:
+        code = child.stop()
+    raise typer.Exit(code or DONE)
+
+
+def _settings(flags: dict[str, str]) -> "Settings":
+    """The settings that the server will come to: by the same flags, environment and file."""
+    from trackd.configuration import load
+    from trackd.settings import SettingsError
+
+    try:
+        return load(flags)
+    except SettingsError as error:
+        fail(str(error), code=USAGE)
+
+
+def _refuse_taken_ports(settings: "Settings") -> None:
+    from trackd.address import parse_address
+    from trackd.cli.showcase.child import is_taken
+
+    for name in ("grpc", "metrics"):
+        address = parse_address(getattr(settings, name))
+        if address.port and is_taken(address):
+            fail(
+                f"{address} is taken, perhaps by another trackd; choose another place with"
+                f" --{name} HOST:PORT (port 0 takes a free one)"
+            )
+
+
+async def _stream(child: "ServerChild", *, seed: int, parcels: int, rate: int) -> None:
+    """Streams until told to stop; ServerEndedError if the server goes away."""
+    from trackd.cli.showcase.courier import Courier
+
+    loop = asyncio.get_running_loop()
+    courier = Courier(child.grpc, seed=seed, parcels=parcels, rate=rate)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, courier.stop)
+    work = asyncio.create_task(_show(courier, child, seed=seed))
+    watch = asyncio.create_task(_watch(child))
+    await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+    unfinished = work if watch.done() else watch
+    unfinished.cancel()
+    with suppress(asyncio.CancelledError):
+        await unfinished
+    # Whichever ended says why, if it failed.
+    (watch if watch.done() and not watch.cancelled() else work).result()
+
+
+async def _watch(child: "ServerChild") -> None:
+    while True:
+        child.check()
+        await asyncio.sleep(0.5)
+
+
+async def _show(courier: "Courier", child: "ServerChild", *, seed: int) -> None:
+    from trackd.cli.showcase.courier import DAYS
+    from trackd.cli.showcase.picks import pick
+    from trackd.cli.showcase.screen import screen, summary
+
+    shown = screen()
+    async with courier:
+        note(f"A courier network (seed {seed}) catches up with its last {DAYS} days.")
+        with shown:
+            await courier.catch_up(shown.catching_up)
+        note(summary(courier.figures()))
+        if not courier.stopped:
+            _print_commands(child, await pick(child.grpc, courier.waybills))
+            with shown:
+                await courier.go_on(shown.going_on)
+
+
+def _print_commands(child: "ServerChild", picks: "list[Pick]") -> None:
+    trackd = _own_command()
+    server = "" if child.grpc == DEFAULT_SERVER else f" --server {child.grpc}"
+    width = max(len(pick.what) for pick in picks)
+    lines = ["", "Look parcels up, in another terminal:", ""]
+    lines += [
+        f"  [dim]{pick.what:{width}}[/dim]  {trackd} track {pick.waybill}{server}" for pick in picks
+    ]
+    lines += [
+        "",
+        f"  [dim]{'in Chinese':{width}}[/dim]  {trackd} track {picks[0].waybill}{server} --lang zh",
+        f"  [dim]{'figures':{width}}[/dim]  {trackd} stats --watch{server}",
+        f"  [dim]{'metrics':{width}}[/dim]  curl http://{child.metrics}/metrics",
+        "",
+        "The server keeps running and the network goes on. Ctrl-C stops both.",
+    ]
+    results().print("\n".join(lines), soft_wrap=True)
+
+
+def _own_command() -> str:
+    """How this very `trackd` is called from here: by its name, or by its path."""
+    own = Path(sys.executable).with_name("trackd")
+    on_path = shutil.which("trackd")
+    if on_path and Path(on_path).resolve() == own.resolve():
+        return "trackd"
+    with suppress(ValueError):
+        return str(own.relative_to(Path.cwd()))
+    return str(own)
