@@ -4,57 +4,19 @@ Without --server it starts a server of its own on an empty data directory and en
 """
 
 import argparse
-import asyncio
 import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import uvloop
 
 from bench.batches import BatchMaker, Mix, run_name
 from bench.load import Load, Sent, send
-from bench.process import Usage, usage_of
 from bench.server import trackd_server
-
-_PROGRESS_INTERVAL_S = 5.0
-_SETTLE_INTERVAL_S = 1.0
-_SETTLED_CPU = 0.03
-
-
-async def settle(pid: int, *, seconds_max: float) -> Usage:
-    """Waits until the background work of a server has ended; its usage then.
-
-    Compactions that are still to be done belong to the events that caused them.
-    """
-    before = usage_of(pid)
-    ends_at = time.perf_counter() + seconds_max
-    while time.perf_counter() < ends_at:
-        await asyncio.sleep(_SETTLE_INTERVAL_S)
-        now = usage_of(pid)
-        if now.cpu_s - before.cpu_s <= _SETTLED_CPU * _SETTLE_INTERVAL_S:
-            return now
-        before = now
-    return before
-
-
-async def show_progress(pid: int, maker: BatchMaker) -> None:
-    """Prints a line at intervals, until cancelled."""
-    began_at = last_at = time.perf_counter()
-    made, cpu_s = maker.made, usage_of(pid).cpu_s
-    while True:
-        await asyncio.sleep(_PROGRESS_INTERVAL_S)
-        now, usage = time.perf_counter(), usage_of(pid)
-        events, cpu = maker.made - made, usage.cpu_s - cpu_s
-        print(
-            f"{now - began_at:6.1f} s  {events / (now - last_at):9,.0f} events/s"
-            f"  server {cpu / max(events, 1) * 1e6:6.2f} CPU µs/event"
-            f"  {cpu / (now - last_at) * 100:4.0f} % CPU  RSS {usage.rss_bytes / 2**20:6.0f} MiB",
-            flush=True,
-        )
-        last_at, made, cpu_s = now, maker.made, usage.cpu_s
+from bench.watch import Watch
 
 
 def _arguments() -> argparse.Namespace:
@@ -95,10 +57,21 @@ def _print_outcome(sent: Sent, maker: BatchMaker) -> None:
         f"{sent.answered:,} events answered in {sent.seconds:.2f} s: {sent.rate:,.0f} events/s\n"
         f"accepted {sent.accepted:,}, duplicates {sent.duplicates:,} (sent {maker.repeated:,}),"
         f" rejected {sent.rejected:,}\n"
-        f"ack latency ms: p50 {latency['p50_ms']:.2f}, p99 {latency['p99_ms']:.2f},"
-        f" max {latency['max_ms']:.2f} over {len(sent.latencies):,} batches\n"
+        f"ack latency ms: p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f},"
+        f" max {latency['max']:.2f} over {len(sent.latencies):,} batches\n"
         f"generator {sent.generator_cpu_s / sent.answered * 1e6:.2f} CPU µs/event,"
         f" {sent.generator_cpu_s / sent.seconds * 100:.0f} % of a core"
+    )
+
+
+async def _print_cost(watch: Watch, sent: Sent, *, settle_seconds_max: float) -> None:
+    cost = await watch.cost(sent, settle_seconds_max=settle_seconds_max)
+    print(
+        f"server {cost.server_cpu_us:.2f} CPU µs/event, {cost.server_cpu_settled_us:.2f} with the"
+        f" background work that was left\n"
+        f"RSS {cost.rss_bytes / 2**20:,.0f} MiB, at most {cost.rss_bytes_max / 2**20:,.0f} MiB;"
+        f" wrote {cost.written_bytes / sent.answered:.0f} bytes/event\n"
+        f"everything else on the machine took {cost.others_cores:.2f} cores"
     )
 
 
@@ -121,25 +94,12 @@ async def _run(arguments: argparse.Namespace) -> None:
     )
     with _server(arguments) as (address, pid):
         print(f"server {address}, pid {pid}; generator pid {os.getpid()}", flush=True)
-        before = usage_of(pid) if pid else None
-        progress = asyncio.ensure_future(show_progress(pid, maker)) if pid else None
-        try:
+        watch = Watch(pid, maker) if pid else None
+        async with watch or nullcontext():
             sent = await send(address, maker, load)
-        finally:
-            if progress:
-                progress.cancel()
         _print_outcome(sent, maker)
-        if pid and before:
-            after = usage_of(pid)
-            settled = await settle(pid, seconds_max=arguments.settle)
-            print(
-                f"server {(after.cpu_s - before.cpu_s) / sent.answered * 1e6:.2f} CPU µs/event,"
-                f" {(settled.cpu_s - before.cpu_s) / sent.answered * 1e6:.2f} with the background"
-                f" work that was left; RSS {settled.rss_bytes / 2**20:.0f} MiB,"
-                f" at most {settled.rss_bytes_max / 2**20:.0f} MiB;"
-                f" wrote {(settled.written_bytes - before.written_bytes) / sent.answered:.0f}"
-                f" bytes/event"
-            )
+        if watch:
+            await _print_cost(watch, sent, settle_seconds_max=arguments.settle)
         sent.check(repeated=maker.repeated)
 
 

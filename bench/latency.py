@@ -20,9 +20,9 @@ class Latencies:
         """p50, p99 and max in milliseconds, by nearest rank; NaN without an observation."""
         ordered = sorted(self._seconds)
         if not ordered:
-            return dict.fromkeys(("p50_ms", "p99_ms", "max_ms"), float("nan"))
+            return dict.fromkeys(("p50", "p99", "max"), float("nan"))
 
         def rank(part: float) -> float:
             return ordered[min(len(ordered) - 1, int(part * len(ordered)))] * 1e3
 
-        return {"p50_ms": rank(0.50), "p99_ms": rank(0.99), "max_ms": ordered[-1] * 1e3}
+        return {"p50": rank(0.50), "p99": rank(0.99), "max": ordered[-1] * 1e3}

@@ -18,6 +18,7 @@ from grpc import aio
 
 from bench.batches import BatchMaker
 from bench.latency import Latencies
+from bench.together import together
 from trackd.v1.ingest_pb2 import StreamEventsResponse
 
 _STREAM_EVENTS = "/trackd.v1.IngestService/StreamEvents"
@@ -26,7 +27,7 @@ OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 _ANSWERS_TIMEOUT_S = 60.0
 
 
-class WrongAnswer(Exception):  # noqa: N818 - what happened
+class WrongAnswer(Exception):
     """The server answered something other than the truth, or did not answer."""
 
 
@@ -46,7 +47,10 @@ class Load:
 
 @dataclass(slots=True)
 class Sent:
-    """What came of a load. Counts are events; `latencies` has one entry per batch."""
+    """What came of a load. Counts are events; `latencies` has one entry per batch.
+
+    `lateness`: how late batches left this client, the part of their latency that is its own.
+    """
 
     sent: int = 0
     accepted: int = 0
@@ -55,6 +59,7 @@ class Sent:
     seconds: float = 0.0
     generator_cpu_s: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
+    lateness: Latencies = field(default_factory=Latencies)
 
     @property
     def answered(self) -> int:
@@ -94,7 +99,7 @@ async def send(
     try:
         await asyncio.gather(*(one.connect() for one in connections))
         schedule.begin()
-        await asyncio.gather(*(one.run() for one in connections))
+        await together(*(one.run() for one in connections))
         sent.seconds = schedule.last_answer_at - schedule.began_at
     finally:
         await asyncio.gather(*(one.close() for one in connections))
@@ -209,6 +214,7 @@ class _Connection:
             if batch is None:
                 break
             self._unanswered.append((schedule.batch_id(), due_at))
+            schedule.sent.lateness.add(time.perf_counter() - due_at)
             await self._call.write(batch)
             batches += 1
         await self._call.done_writing()

@@ -1,10 +1,15 @@
 """What the kernel says of a process: CPU, memory, bytes written. Linux only, read from /proc."""
 
+import asyncio
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SETTLE_INTERVAL_S = 1.0
+# What a server that has nothing to do takes.
+_SETTLED_CORES = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,29 @@ def usage_of(pid: int) -> Usage:
         rss_bytes_max=int(status["VmHWM"].split()[0]) << 10,
         written_bytes=int(_fields(process / "io")["write_bytes"]),
     )
+
+
+def machine_cpu_s() -> float:
+    """The CPU time that all processes of the machine have used, and other machines have stolen."""
+    # user nice system idle iowait irq softirq steal; guest time is in user already.
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return (sum(ticks) - ticks[3] - ticks[4]) / _TICKS_PER_S
+
+
+async def settle(pid: int, *, seconds_max: float) -> Usage:
+    """Waits until the background work of a server has ended; its usage then.
+
+    Compactions that are still to be done belong to the events that caused them.
+    """
+    before = usage_of(pid)
+    ends_at = time.perf_counter() + seconds_max
+    while time.perf_counter() < ends_at:
+        await asyncio.sleep(_SETTLE_INTERVAL_S)
+        now = usage_of(pid)
+        if now.cpu_s - before.cpu_s <= _SETTLED_CORES * _SETTLE_INTERVAL_S:
+            return now
+        before = now
+    return before
 
 
 def _fields(file: Path) -> dict[str, str]:

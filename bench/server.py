@@ -6,10 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from bench.process import Usage, usage_of
 
@@ -17,20 +20,29 @@ _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 60.0
 
 
-class ServerFailed(Exception):  # noqa: N818 - what happened
+class ServerFailed(Exception):
     """A server did not start, or did not end as it should; the message holds the end of its log."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A running server. address: HOST:PORT of its gRPC API."""
+    """A running server. Addresses are HOST:PORT; only trackd has metrics."""
 
     pid: int
     address: str
+    metrics: str = ""
 
     def usage(self) -> Usage:
         """What it has used so far."""
         return usage_of(self.pid)
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels. Blocks."""
+        with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=30) as response:
+            families = text_string_to_metric_families(response.read().decode())
+        return sum(
+            sample.value for family in families for sample in family.samples if sample.name == name
+        )
 
 
 @contextmanager
@@ -42,7 +54,8 @@ def trackd_server(data: Path, *options: str) -> Iterator[ServerProcess]:
     ]  # fmt: skip
     with _running(command, data.with_name(f"{data.name}.log")) as (process, line):
         # "trackd is ready: gRPC on HOST:PORT, metrics on HOST:PORT"
-        yield ServerProcess(process.pid, line.partition("gRPC on ")[2].partition(",")[0])
+        address, _, metrics = line.partition("gRPC on ")[2].partition(", metrics on ")
+        yield ServerProcess(process.pid, address, metrics)
 
 
 @contextmanager
@@ -57,7 +70,15 @@ def _running(command: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Pop
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
-        yield process, _first_line(process, log)
+        line = _first_line(process, log)
+        try:
+            yield process, line
+        except Exception as error:
+            if process.poll() is None:
+                raise
+            raise ServerFailed(
+                f"{command[:3]} ended with {process.returncode}: {_end_of(log)}"
+            ) from error
         process.send_signal(signal.SIGTERM)
         if process.wait(_STOP_TIMEOUT_S) not in {0, -signal.SIGTERM}:
             raise ServerFailed(f"{command[:3]} ended with {process.returncode}: {_end_of(log)}")

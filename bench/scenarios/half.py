@@ -1,0 +1,56 @@
+"""How late answers are at half of the maximal load: acks of scans, and reads beside them."""
+
+import time
+
+from bench.batches import BatchMaker
+from bench.figures import Figure, Outcome
+from bench.known import Questions, make_known
+from bench.load import Load, send
+from bench.lookups import connected, open_loop
+from bench.plan import Bench
+from bench.scenarios.ingest import RATE, cost_figures
+from bench.server import trackd_server
+from bench.together import together
+from bench.watch import Watch
+
+_READS_PER_S = 500
+# As many front ends: a server takes no more than 128 calls at once from one connection, and an open
+# loop goes on asking while it stands still.
+_CONNECTIONS = 16
+
+
+async def measure(bench: Bench) -> Outcome:
+    """Both open-loop: latencies run from when a batch or a call was due."""
+    scale = bench.scale
+    rate = bench.outcomes["ingest"].value(RATE) / 2
+    maker = BatchMaker(bench.mix())
+    questions = Questions(waybills=scale.known_waybills, seed=bench.seed)
+    with trackd_server(bench.directory / "half") as server:
+        await make_known(
+            server.address,
+            bench.mix(waybills=scale.waybills),
+            waybills=scale.known_waybills,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+        async with connected(server.address, connections=_CONNECTIONS) as channels:
+            reading = open_loop(
+                channels, questions.get_status, rate=_READS_PER_S, seconds=scale.half_seconds
+            )
+            load = Load(scale.half_seconds, rate=rate)
+            async with Watch(server.pid, maker) as watch:
+                sent, reads = await together(send(server.address, maker, load), reading)
+        sent.check(repeated=maker.repeated)
+        cost = await watch.cost(sent, settle_seconds_max=scale.settle_seconds_max)
+    acks, answers = sent.latencies.percentiles_ms(), reads.percentiles_ms()
+    beside = [f for f in cost_figures(sent, cost) if f.name not in {"ack p99", "duplicates"}]
+    figures = [
+        Figure("ack p99", acks["p99"], "ms", most=20),
+        Figure(f"GetStatus p99 at {_READS_PER_S}/s", answers["p99"], "ms", most=10),
+        Figure("GetStatus p50", answers["p50"], "ms"),
+        Figure("GetStatus max", answers["max"], "ms"),
+        Figure("client late p99", sent.lateness.percentiles_ms()["p99"], "ms"),
+        Figure("rate asked for", rate, "events/s"),
+        Figure("rate", sent.rate, "events/s"),
+        *beside,
+    ]
+    return Outcome(figures, {"rss_bytes": watch.rss_bytes})
