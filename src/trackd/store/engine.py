@@ -48,10 +48,11 @@ Rows = Iterable[tuple[bytes, bytes | None]]
 class Engine(Protocol):
     """Ordered tables of bytes.
 
-    Order: keys are compared as bytes. Atomicity: a batch is there wholly or not at all, after a
-    crash too. Durability: what was written is on disk once a `flush_wal` that began afterwards has
-    returned; a crash may lose what was written later, and never an earlier batch without all later
-    ones.
+    Order: keys are compared as bytes; those of events and status have HASH_LENGTH or more. Scans:
+    one sees the rows of the moment at which its first one was taken. Atomicity: a batch is there
+    wholly or not at all, after a crash too. Durability: what was written is on disk once a
+    `flush_wal` that began afterwards has returned; a crash may lose what was written later, and
+    never an earlier batch without all later ones.
     """
 
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
@@ -127,8 +128,8 @@ _BLOOM_BITS = 10
 _BLOCK_BYTES = 8 << 10
 _MAX_WRITE_BUFFERS = 4
 _LOG_WRITE_BUFFERS = 4
-# A hashed memtable's array of buckets counts as memory of the write buffer. It takes an eighth of it
-# at most, or a small buffer would be full, and be written out as a file, before it holds a row.
+# The array of buckets of a hashed memtable counts as memory of the write buffer: an eighth of it
+# at most, or a small buffer would be full, and written out as a file, before it holds a row.
 _HASH_BUCKETS_MAX = 1_000_000
 _BUFFER_BYTES_PER_BUCKET = 64
 _HASH_SKIP_LIST_HEIGHT = 4

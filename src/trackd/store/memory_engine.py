@@ -64,16 +64,18 @@ class MemoryEngine:
         self, table: Table, prefix: bytes, start: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
         """See Engine."""
-        keys = self._keys[table]
-        for key in keys[bisect_left(keys, max(start, prefix)) :]:
-            if not key.startswith(prefix):
-                return
-            yield key, self._values[table][key]
+        keys, values = self._keys[table], self._values[table]
+        found = []
+        for place in range(bisect_left(keys, max(start, prefix)), len(keys)):
+            if not keys[place].startswith(prefix):
+                break
+            found.append((keys[place], values[keys[place]]))
+        yield from found
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See Engine."""
-        for key in self._keys[table][bisect_left(self._keys[table], start) :]:
-            yield key, self._values[table][key]
+        keys, values = self._keys[table], self._values[table]
+        yield from [(key, values[key]) for key in keys[bisect_left(keys, start) :]]
 
     def last_key(self, table: Table) -> bytes | None:
         """See Engine."""
