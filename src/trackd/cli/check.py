@@ -1,0 +1,132 @@
+"""`trackd check`: a whole data directory read back, and what is wrong with it.
+
+Shows what `trackd.verify` finds; knows no rule itself.
+"""
+
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from trackd.cli.terminal import DONE, FAILED, examples, fail, note, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trackd.verify import Finding, Progress
+
+EPILOG = examples(
+    "trackd check trackd-data",
+    "trackd check /var/lib/trackd --json | jq -r .message",
+)
+
+_IN_USE = 75
+_STEPS = ("log", "events")
+_NAMED_MAX = 100
+
+
+def command(
+    data: Annotated[Path, typer.Argument(metavar="DIR", help="The data directory of a server.")],
+    *,
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON for each finding, and one at the end.")
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Name every finding, not only the first {_NAMED_MAX}.")
+    ] = False,
+) -> None:
+    """Read a whole data directory back and verify it.
+
+    No event is stored twice, positions have no gaps, nothing acknowledged is missing, log and
+    timelines hold the same events, and each status is what its timeline says. Changes nothing. The
+    server must be stopped first.
+
+    Exit codes: 0 all is well, 1 something is wrong or cannot be read, 2 usage, 75 a server has the
+    directory open.
+    """
+    from trackd.store.errors import DirectoryInUse, StoreError
+
+    most = None if every or json else _NAMED_MAX
+    try:
+        found = _check(data, _tell_document if json else _tell_line, most=most)
+    except DirectoryInUse as error:
+        fail(f"{error}; stop the server first", code=_IN_USE)
+    except (StoreError, OSError) as error:
+        fail(str(error))
+    if json:
+        print_json({"data": str(data), "findings": found})
+    else:
+        typer.echo(f"{data}: " + (f"{found:,} findings" if found else "all is well"))
+    raise typer.Exit(FAILED if found else DONE)
+
+
+def _check(data: Path, tell: "Callable[[Finding], None]", *, most: int | None) -> int:
+    """Shows progress, and findings as they come, `most` of them; how many there are."""
+    from trackd.verify import Finding, verify
+
+    found = 0
+    with _Bar() as bar:
+        for item in verify(data):
+            if not isinstance(item, Finding):
+                bar.show(item)
+                continue
+            found += 1
+            if most is None or found <= most:
+                tell(item)
+    if most is not None and found > most:
+        note(f"... and {found - most:,} more; --all names them")
+    return found
+
+
+def _tell_line(finding: "Finding") -> None:
+    typer.echo(f"partition {finding.partition}, {finding.kind}: {finding.where}: {finding.message}")
+
+
+def _tell_document(finding: "Finding") -> None:
+    print_json(asdict(finding))
+
+
+class _Bar:
+    """A bar on a terminal; nothing elsewhere, as findings are what is worth a line."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            # Findings in a pipe must not end up on the terminal with the bar.
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self._task = self._progress.add_task("reading", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show(self, progress: "Progress") -> None:
+        """Moves the bar: each partition has two steps, the log and the events."""
+        step = _STEPS.index(progress.step) + progress.done / max(1, progress.total)
+        self._progress.update(
+            self._task,
+            completed=(progress.partition + step / len(_STEPS)) / progress.partition_count,
+            description=f"partition {progress.partition}, {progress.step}: {progress.done:,}",
+        )
