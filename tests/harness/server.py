@@ -21,7 +21,7 @@ _POLL_S = 0.005
 _LOG_TAIL_CHARACTERS = 6_000
 
 
-class ServerFailed(AssertionError):  # noqa: N818 (named as the rest of the house names errors)
+class ServerFailed(AssertionError):
     """The server did not do as the test needs; the message ends with its log."""
 
 
