@@ -4,10 +4,10 @@ By hand, because protobuf's own writer turns 64-bit numbers into texts and keeps
 """
 
 import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
@@ -19,19 +19,21 @@ def document(message: Message, *, zeros: bool = False) -> dict[str, Any]:
     return {field.name: _value(field, getattr(message, field.name), zeros) for field in fields}
 
 
-def _value(field: FieldDescriptor, value: Any, zeros: bool) -> Any:
+def _value(field: Any, value: Any, zeros: bool) -> Any:
+    # The types of upb's descriptors and those of their stubs are not the same, hence Any.
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         return dict(value)
-    one = partial(document, zeros=zeros) if kind is not None else _word(field)
+    one: Callable[[Any], Any] = _word(field.enum_type)
+    if kind is not None:
+        one = partial(document, zeros=zeros)
     # A repeated field is a container of its own kind; texts and bytes can be iterated, too.
     if isinstance(value, Message | str | bytes | int | float):
         return one(value)
     return [one(part) for part in value]
 
 
-def _word(field: FieldDescriptor) -> Any:
-    enum = field.enum_type
+def _word(enum: Any) -> Callable[[Any], Any]:
     if enum is None:
         return lambda value: value
     prefix = _WORD_START.sub("_", enum.name).upper() + "_"

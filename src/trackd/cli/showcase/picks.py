@@ -19,11 +19,11 @@ class Pick:
 
 
 def _at(milestone: Milestone) -> _Test:
-    return lambda status: status.milestone == milestone
+    return lambda status: int(status.milestone) == milestone
 
 
 def _flagged(flag: Flag) -> _Test:
-    return lambda status: flag in status.flags
+    return lambda status: int(flag) in map(int, status.flags)
 
 
 _KINDS: tuple[tuple[str, _Test], ...] = (
