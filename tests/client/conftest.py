@@ -20,8 +20,9 @@ QUICK_BACKOFF = BackoffOptions(ms_initial=5, ms_max=100)
 
 @pytest.fixture
 def seed() -> int:
-    """The seed of a long campaign: from TRACKD_SEED, or new; printed by the campaign."""
-    return int(os.environ.get("TRACKD_SEED") or random.SystemRandom().randrange(10**9))
+    """The seed of a long campaign: from the environment, or new; printed by the campaign."""
+    given = os.environ.get("TRACKD_TEST_SEED") or os.environ.get("TRACKD_SEED")
+    return int(given or random.SystemRandom().randrange(10**9))
 
 
 @pytest.fixture

@@ -293,6 +293,7 @@ async def test_a_closed_scanner_takes_nothing(server: FaultServer, link: Link) -
         await taking
     with pytest.raises(RuntimeError, match="closed"):
         await scanner.scan(SCANS[0])
+    await scanner.close()
 
 
 async def test_later_changes_of_an_event_do_not_change_the_scan(server: FaultServer) -> None:

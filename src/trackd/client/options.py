@@ -16,6 +16,8 @@ DEVICE_ID_CHARACTERS_MAX = 32
 
 # The server's default limit for a message it receives, and what it sends at most.
 REQUEST_BYTES_LIMIT = 1024 * 1024
+# What the frame of a full batch adds to its events: a tag and a length each, and the batch's name.
+BATCH_FRAME_BYTES = 8 * 1024
 RESPONSE_BYTES_LIMIT = 4 * 1024 * 1024
 
 # A server cuts a client off that pings more often than every 20 s, so this stays well above.
@@ -77,8 +79,9 @@ class ScannerOptions:
         """Refuses what the server would refuse, and bounds under which nothing could move."""
         if not 1 <= self.batch_events_max <= BATCH_EVENTS_LIMIT:
             raise ValueError(f"batch_events_max must be 1-{BATCH_EVENTS_LIMIT}")
-        if not EVENT_BYTES_MAX <= self.batch_bytes_max < REQUEST_BYTES_LIMIT:
-            raise ValueError(f"batch_bytes_max must be {EVENT_BYTES_MAX}-{REQUEST_BYTES_LIMIT - 1}")
+        batch_bytes_limit = REQUEST_BYTES_LIMIT - BATCH_FRAME_BYTES
+        if not EVENT_BYTES_MAX <= self.batch_bytes_max <= batch_bytes_limit:
+            raise ValueError(f"batch_bytes_max must be {EVENT_BYTES_MAX}-{batch_bytes_limit}")
         if self.batches_in_flight_max < 1 or self.buffer_events_max < 1:
             raise ValueError("batches_in_flight_max and buffer_events_max must be at least 1")
         if self.buffer_bytes_max < EVENT_BYTES_MAX:

@@ -141,9 +141,11 @@ class Scanner:
         """Waits for answers, at most `close_timeout_ms`, then ends the link.
 
         Without a spool ScansNotSent says that scans are lost; with one they wait there for the next
-        time.
+        time. A second call does nothing.
         """
         opened = self._opened
+        if opened.ended:
+            return
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._options.close_timeout_ms / 1000):
@@ -202,6 +204,7 @@ class _OpenScanner:
         self.append_events = IngestServiceStub(channels.any()).AppendEvents
         self._channels = channels
         self._stopped: Exception | None = None
+        self.ended = False
         self._carrying = asyncio.create_task(uplink.run(), name="trackd-uplink")
         self._carrying.add_done_callback(self._carried)
 
@@ -212,6 +215,7 @@ class _OpenScanner:
 
     async def end(self) -> None:
         """Ends the link: politely when everything is answered, at once otherwise."""
+        self.ended = True
         if self.uplink.counts.waiting == 0:
             self.uplink.finish()
             await asyncio.wait({self._carrying}, timeout=_GOODBYE_S)
