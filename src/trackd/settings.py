@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         " again.",
     )
     write_buffer_bytes: Annotated[Size, _within(MIB, 4 * GIB)] = _setting(
-        ByteSize(64 * MIB),
+        ByteSize(32 * MIB),
         MEMORY,
         "Memory that one table of a partition fills before it is written out as a file; larger"
         " means fewer, larger files.",

@@ -99,10 +99,10 @@ class Engine(Protocol):
 class EngineOptions:
     """How much memory and work the engine may take. Bytes, per partition unless said otherwise."""
 
-    write_buffer_bytes: int = 64 << 20
+    write_buffer_bytes: int = 32 << 20
     background_threads: int = 2
-    level0_compaction_files: int = 4
-    level0_slowdown_files: int = 20
+    level0_compaction_files: int = 8
+    level0_slowdown_files: int = 24
     level0_stop_files: int = 36
 
 
@@ -127,13 +127,11 @@ ENGINE_FIGURES: dict[str, tuple[str, Table | None]] = {
 _BLOOM_BITS = 10
 _BLOCK_BYTES = 8 << 10
 _MAX_WRITE_BUFFERS = 4
-_LOG_WRITE_BUFFERS = 4
+_LOG_WRITE_BUFFERS = 8
 # The array of buckets of a hashed memtable counts as memory of the write buffer: an eighth of it
 # at most, or a small buffer would be full, and written out as a file, before it holds a row.
 _HASH_BUCKETS_MAX = 1_000_000
 _BUFFER_BYTES_PER_BUCKET = 64
-_HASH_SKIP_LIST_HEIGHT = 4
-_HASH_SKIP_LIST_BRANCHING = 4
 
 
 class SharedCache:
@@ -156,18 +154,18 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     if table in {Table.EVENTS, Table.STATUS}:
         family.set_prefix_extractor(SliceTransform.create_fixed_prefix(HASH_LENGTH))
         buckets = min(_HASH_BUCKETS_MAX, options.write_buffer_bytes // _BUFFER_BYTES_PER_BUCKET)
-        shape = (buckets, _HASH_SKIP_LIST_HEIGHT, _HASH_SKIP_LIST_BRANCHING)
-        family.set_memtable_factory(MemtableFactory.hash_skip_list(*shape))  # type: ignore[call-arg] # the stub knows none
+        family.set_memtable_factory(MemtableFactory.hash_link_list(buckets))  # type: ignore[call-arg] # the stub knows none
     family.set_block_based_table_factory(blocks)
     family.set_write_buffer_size(options.write_buffer_bytes)
     family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS)
     family.set_compression_type(DBCompressionType.lz4())
-    family.set_bottommost_compression_type(DBCompressionType.zstd())
     family.set_level_zero_file_num_compaction_trigger(options.level0_compaction_files)
     family.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_files)
     family.set_level_zero_stop_writes_trigger(options.level0_stop_files)
     family.set_target_file_size_base(options.write_buffer_bytes)
-    family.set_max_bytes_for_level_base(options.write_buffer_bytes * 4)
+    family.set_max_bytes_for_level_base(
+        options.write_buffer_bytes * options.level0_compaction_files
+    )
     return family
 
 
