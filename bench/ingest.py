@@ -59,6 +59,7 @@ def _print_outcome(sent: Sent, maker: BatchMaker) -> None:
         f" rejected {sent.rejected:,}\n"
         f"ack latency ms: p50 {latency['p50']:.2f}, p99 {latency['p99']:.2f},"
         f" max {latency['max']:.2f} over {len(sent.latencies):,} batches\n"
+        f"of it in this client: p99 {sent.lateness.percentiles_ms()['p99']:.2f}\n"
         f"generator {sent.generator_cpu_s / sent.answered * 1e6:.2f} CPU µs/event,"
         f" {sent.generator_cpu_s / sent.seconds * 100:.0f} % of a core"
     )

@@ -183,16 +183,17 @@ class _Connection:
     async def run(self) -> None:
         """Sends until the load ends, and waits for the answers."""
         receiving = asyncio.ensure_future(self._receive())
+        sending = asyncio.ensure_future(self._send())
         try:
-            sending = asyncio.ensure_future(self._send())
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
-            if receiving.done():
-                sending.cancel()
-                receiving.result()
-                raise WrongAnswer("the server ended a stream")
-            await sending
+            if not sending.done():
+                await receiving
+                raise WrongAnswer("the server ended a stream before all was sent")
+            # The receiver first: it knows why a stream ended, the sender only that it did.
             await asyncio.wait_for(receiving, _ANSWERS_TIMEOUT_S)
+            await sending
         finally:
+            sending.cancel()
             receiving.cancel()
         if self._unanswered:
             raise WrongAnswer(f"{len(self._unanswered)} batches were never answered")
