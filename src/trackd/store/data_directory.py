@@ -72,15 +72,21 @@ class DataDirectory:
             return None
         except (OSError, ValueError) as error:
             raise WrongData(f"{file} cannot be read: {error}") from error
+        if not isinstance(fields, dict):
+            raise WrongData(f"{file} is not a manifest")
         if fields.get("format_version") != FORMAT_VERSION:
             raise WrongData(
                 f"{self.path} has format {fields.get('format_version')}; "
                 f"this version of trackd reads format {FORMAT_VERSION}"
             )
         try:
-            return Manifest(**fields)
+            manifest = Manifest(**fields)
         except TypeError as error:
             raise WrongData(f"{file} is not a manifest: {error}") from error
+        count, data_set_id = fields["partition_count"], fields["data_set_id"]
+        if not (isinstance(count, int) and isinstance(data_set_id, str) and count > 0):
+            raise WrongData(f"{file} is not a manifest: {fields}")
+        return manifest
 
     def _make(self, partition_count: int) -> Manifest:
         if not 1 <= partition_count <= PARTITIONS_MAX:
