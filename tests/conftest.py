@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 
 from tests.harness.server import ServerProcess
+
+# Nothing here is a timed test: on a busy machine any example may take long.
+settings.register_profile("house", deadline=None, print_blob=True)
+settings.load_profile("house")
 
 
 class Serve(Protocol):

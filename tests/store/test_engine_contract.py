@@ -231,7 +231,6 @@ def test_an_engine_says_how_it_is_doing(kept: Kept) -> None:
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(batches=BATCHES, prefix=KEYS, start=KEYS, reopened=st.booleans())

@@ -331,7 +331,7 @@ def test_many_shuffled_journeys_have_one_status() -> None:
     shuffle_journeys(int(os.environ.get("TRACKD_TEST_SEED", "1")), 100_000)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.randoms(use_true_random=False))
 def test_any_lives_in_any_order_of_arrival(rng: Random) -> None:
     """Lives no parcel leads: after each commit every entry, status and table is as folded."""

@@ -23,11 +23,17 @@ _EVENTS_AT_A_TIME = 1_000
 class _Replanner(Planner):
     """Plans events that were accepted once: none of them is a repeat, a conflict or one too many.
 
-    Their rows are there already, so that each would be taken for its own repeat.
+    Their rows are there already, so that each would be taken for its own repeat, and be folded
+    together with those that have not had their turn.
     """
 
     def _is_no_news(self, *_: object, **__: object) -> bool:
         return False
+
+    def _timeline(self, key: bytes) -> list[tuple[bytes, bytes]]:
+        # Planned in the order of the table: what stands behind the latest is still to come.
+        latest = next(reversed(self._events))
+        return [row for row in super()._timeline(key) if row[0] <= latest]
 
 
 def rebuild(engine: Engine, now_ms: int) -> int:

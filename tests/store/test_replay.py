@@ -1,0 +1,158 @@
+"""What a start makes of what is there: after a crash, of damaged records, and after a loss."""
+
+from random import Random
+
+import pytest
+
+from tests.store.desk import NOON_MS, Desk, scan_event
+from tests.store.test_planner import twins
+from trackd.domain.vocabulary import EventCode
+from trackd.store import records, replay
+from trackd.store.errors import DataDamaged
+from trackd.store.events import parse_event
+from trackd.store.keys import META_STATUS_CHECKPOINT, Table, position_key, status_key
+from trackd.store.memory_engine import MemoryEngine
+from trackd.store.rebuild import rebuild
+from trackd.v1.event_pb2 import ScanEvent
+
+SORTED, OUT, DELIVERED = EventCode.SORTED, EventCode.OUT_FOR_DELIVERY, EventCode.DELIVERED
+VOIDED = EventCode.EVENT_VOIDED
+
+
+def busy_desk(seed: int, *, write_back_events: int = 40) -> tuple[Desk, MemoryEngine]:
+    """A desk after 60 commits over a few waybills, with corrections and late events."""
+    rng = Random(seed)
+    engine = MemoryEngine()
+    desk = Desk(engine, write_back_events=write_back_events, write_back_rows_max=7)
+    for n in range(60):
+        events = []
+        for place in range(rng.randint(1, 6)):
+            code = rng.choice([SORTED, SORTED, OUT, DELIVERED, EventCode.LOST, VOIDED])
+            attributes = {"voids": f"{rng.randrange(60)}-0"} if code == VOIDED else {}
+            waybill = f"SF{rng.randrange(12):04}"
+            at = NOON_MS + rng.randrange(100)
+            events.append(scan_event(code, f"{n}-{place}", at, waybill, attributes=attributes))
+        desk.commit(events, now_ms=NOON_MS + n)
+    return desk, engine
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_was_not_written_back_is_made_again_to_the_byte(seed: int) -> None:
+    """From the log after the checkpoint only, however often the start is interrupted."""
+    desk, engine = busy_desk(seed)
+    checkpoint = replay.checkpoint_of(engine)
+    assert 0 < checkpoint < desk.planner.position
+    again = Desk(engine.crash())
+    assert again.rows() == desk.rows()
+    assert again.replayed == sum(1 for entry in desk.log() if entry.position > checkpoint)
+    once_more = Desk(engine.crash())
+    once_more.checkpoint()
+    assert Desk(once_more.engine).rows() == desk.rows()
+    once_more.check()
+
+
+def test_nothing_is_laid_over_a_row_that_is_ahead() -> None:
+    """A row written back after the checkpoint has seen entries that the replay meets again."""
+    desk, engine = busy_desk(1)
+    expected = desk.rows()
+    desk.checkpoint()
+    for position in (0, 1, 30, desk.planner.position - 1):
+        survivor = engine.crash()
+        survivor.write([(Table.META, [(META_STATUS_CHECKPOINT, position_key(position))])])
+        assert Desk(survivor).rows() == expected
+
+
+def test_a_log_that_refers_to_a_missing_event_is_damaged() -> None:
+    """Said, not guessed around."""
+    desk = Desk()
+    desk.commit([scan_event(OUT, "a"), scan_event(DELIVERED, "b", NOON_MS + 1)])
+    desk.commit([scan_event(VOIDED, "c", NOON_MS + 2, attributes={"voids": "b"})])
+    (first, *_) = desk.engine.scan_all(Table.EVENTS)
+    desk.engine.write([(Table.EVENTS, [(first[0], None)])])
+    with pytest.raises(DataDamaged):
+        Desk(desk.engine)
+
+
+@pytest.mark.parametrize("block", [b"", b"\x01", b"\x01" * 40, b"\x63" + bytes(30)])
+def test_a_log_that_cannot_be_read_is_damaged(block: bytes) -> None:
+    """Whatever stands where a block should be."""
+    desk, engine = busy_desk(2)
+    engine.write([(Table.LOG, [(position_key(desk.planner.position + 5), block)])])
+    with pytest.raises(DataDamaged):
+        Desk(engine)
+
+
+def test_an_empty_store_begins_at_nothing() -> None:
+    """Position 0, no recorded time, no statuses."""
+    engine = MemoryEngine()
+    assert (replay.last_position(engine), replay.checkpoint_of(engine)) == (0, 0)
+    assert replay.last_recorded_at_ms(engine) == 0
+    assert Desk(engine).rows() == {}
+
+
+# After an accepted loss.
+
+
+def lose(engine: MemoryEngine, rng: Random) -> MemoryEngine:
+    """A survivor that lacks half of its statuses, half of its log and a few of its events."""
+    survivor = engine.crash()
+    for table, share in ((Table.STATUS, 0.5), (Table.LOG, 0.5), (Table.EVENTS, 0.1)):
+        lost = [(key, None) for key, _ in survivor.scan_all(table) if rng.random() < share]
+        survivor.write([(table, lost)])
+    return survivor
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rebuild_makes_everything_follow_from_the_events_that_are_left(seed: int) -> None:
+    """Log, statuses and positions are as if just these events had come; none is gone or doubled."""
+    _, engine = busy_desk(seed)
+    survivor = lose(engine, Random(seed))
+    left = [parse_event(stored) for _, stored in survivor.scan_all(Table.EVENTS)]
+    assert rebuild(survivor, NOON_MS + 1_000) == len(left)
+    desk = Desk(survivor)
+    desk.check()
+    desk.check_checkpoint()
+    assert sum(1 for _ in desk.log()) == len(left)
+    again = [parse_event(stored) for _, stored in survivor.scan_all(Table.EVENTS)]
+    for event in [*left, *again]:
+        event.ClearField("recorded_at_ms")
+    assert again == left
+
+
+def test_a_rebuild_that_was_interrupted_is_run_again() -> None:
+    """From anywhere: it begins by deleting what it builds."""
+    _, engine = busy_desk(3)
+    rebuild(engine, NOON_MS)
+    expected = Desk(engine).rows()
+    survivor = lose(engine, Random(1)).crash()
+    survivor.write([(Table.EVENTS, list(engine.scan_all(Table.EVENTS)))])
+    rebuild(survivor, NOON_MS)
+    assert Desk(survivor).rows() == expected
+    rebuild(survivor, NOON_MS)
+    assert Desk(survivor).rows() == expected
+
+
+def test_a_rebuild_takes_no_event_for_its_own_repeat() -> None:
+    """Two ids of one fingerprint are two events; a waybill with too many events keeps them all."""
+    one, other = twins()
+    desk = Desk()
+    events = [scan_event(SORTED, one), scan_event(OUT, other, NOON_MS + 1)]
+    for event in events:
+        desk.commit([event])
+    assert rebuild(desk.engine, NOON_MS) == 2
+    assert Desk(desk.engine).row().event_count == 2
+
+
+def test_a_rebuilt_status_has_the_waybills_fingerprints() -> None:
+    """So that repeats are still recognised."""
+    _, engine = busy_desk(4)
+    events = [parse_event(stored) for _, stored in engine.scan_all(Table.EVENTS)]
+    rebuild(engine, NOON_MS)
+    again = Desk(engine)
+    for event in events:
+        repeat = ScanEvent()
+        repeat.CopyFrom(event)
+        repeat.ClearField("recorded_at_ms")
+        assert again.commit([repeat])[0].duplicates == 1
+    row = records.decode_status(again.rows()[status_key(events[0].waybill_number)])
+    assert len(row.fingerprints) == 4 * row.event_count
