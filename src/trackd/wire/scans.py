@@ -26,7 +26,7 @@ from trackd.domain.validation import (
 )
 from trackd.domain.vocabulary import EventCode, Rejection
 from trackd.store.events import clears_of
-from trackd.store.keys import partition_of, status_key
+from trackd.store.keys import HASH_LENGTH, partition_of, status_key
 from trackd.store.planner import ScanTuple
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
@@ -107,6 +107,8 @@ class ScanReader:
             raise invalid("events", f"a batch has 1-{BATCH_EVENTS_MAX} events, not {len(wires)}")
         latest_ms = now_ms + self._future_tolerance_ms
         partition_count, texts = self._partition_count, self._short_texts
+        is_power_of_two = partition_count & (partition_count - 1) == 0
+        last_byte_mask = partition_count - 1 if is_power_of_two and partition_count <= 256 else None
         batch = Batch(batch_id, [[] for _ in range(partition_count)], [])
         for index, (event, wire) in enumerate(zip(events, wires, strict=True)):
             if event is None:
@@ -142,8 +144,8 @@ class ScanReader:
                     continue
                 scan = read
                 key = scan[1]
-            if partition_count == 1:
-                batch.scans[0].append(scan)
+            if last_byte_mask is not None:  # partition_of, at a tenth of its time
+                batch.scans[key[HASH_LENGTH - 1] & last_byte_mask].append(scan)
             else:
                 batch.scans[partition_of(key, partition_count)].append(scan)
         return batch
