@@ -59,7 +59,8 @@ def command(
     if json:
         print_json({"data": str(data), "findings": found})
     else:
-        typer.echo(f"{data}: " + (f"{found:,} findings" if found else "all is well"))
+        told = f"{found:,} finding{'s' if found > 1 else ''}" if found else "all is well"
+        typer.echo(f"{data}: {told}")
     raise typer.Exit(FAILED if found else DONE)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trackd.cli.server_option import DEFAULT_SERVER, Server, explain
+from trackd.cli.server_option import DEFAULT_SERVER, Server, explain, refuse_if_nobody_listens
 from trackd.cli.terminal import (
     DONE,
     FAILED,
@@ -95,6 +95,7 @@ def command(
 
     if mapping is None and _looks_like_csv(file):
         fail(f"{file} is CSV, so --mapping FILE has to say what its columns mean", code=USAGE)
+    refuse_if_nobody_listens(server)
     job = Job(
         path=None if str(file) == "-" else file,
         mapping=mapping,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trackd.cli.server_option import DEFAULT_SERVER, Server, explain
+from trackd.cli.server_option import DEFAULT_SERVER, Server, explain, refuse_if_nobody_listens
 from trackd.cli.terminal import INTERRUPTED, examples, fail, print_json, results
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def command(
     """
     from trackd.client.errors import TrackdError
 
+    refuse_if_nobody_listens(server)
     try:
         asyncio.run(_show(server, watch=watch, interval_s=interval_s, json=json))
     except TrackdError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trackd.cli.server_option import DEFAULT_SERVER, Server, explain
+from trackd.cli.server_option import DEFAULT_SERVER, Server, explain, refuse_if_nobody_listens
 from trackd.cli.terminal import DONE, FAILED, examples, fail, note, print_json, results
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def command(
     from trackd.client.errors import TrackdError
 
     language = _language(lang)
+    refuse_if_nobody_listens(server)
     try:
         found = asyncio.run(_look_up(server, waybills, whole=whole))
     except TrackdError as error:

@@ -72,7 +72,7 @@ def _checked_template(text: str) -> str:
 def _zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         raise ValueError(f"there is no time zone named {name!r}") from None
     return name
 

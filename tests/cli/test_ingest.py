@@ -1,0 +1,228 @@
+"""`trackd ingest` sends every line once in effect, whatever interrupts it."""
+
+import gzip
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.cli.conftest import TIMEOUT_S, TRACKD, Trackd, environment
+from tests.cli.lines import jsonl, scan
+from tests.harness.server import ServerProcess
+
+
+def counts(document: dict[str, Any]) -> tuple[int, int, int]:
+    """Accepted, duplicates, rejected."""
+    return document["accepted"], document["duplicates"], document["rejected"]
+
+
+def rejects(path: Path) -> list[dict[str, Any]]:
+    """What a list of refusals holds."""
+    return [orjson.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def slow_ingest(server: ServerProcess, tmp_path: Path) -> Iterator["SlowIngest"]:
+    """Runs that can be interrupted on the way."""
+    slow = SlowIngest(server, tmp_path)
+    yield slow
+    slow.end()
+
+
+class SlowIngest:
+    """An ingest of one event at a time, so that there is time to interrupt it."""
+
+    def __init__(self, server: ServerProcess, cwd: Path) -> None:
+        self._server = server
+        self._cwd = cwd
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def interrupt(self, file: Path, number: int) -> tuple[int, str]:
+        """Sends a file, signals as soon as a checkpoint is there; exit code and what was said."""
+        self._process = subprocess.Popen(
+            [TRACKD, "ingest", file.name, "--batch-events", "1", "--in-flight", "1"],
+            cwd=self._cwd,
+            env=environment(self._server.grpc),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        deadline = time.monotonic() + TIMEOUT_S
+        while not file.with_name(file.name + ".checkpoint").exists():
+            assert self._process.poll() is None, "ended before it could be interrupted"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(self._process.pid, number)
+        said, _ = self._process.communicate(timeout=TIMEOUT_S)
+        return self._process.returncode, said.decode()
+
+    def end(self) -> None:
+        """Leaves nothing behind."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def test_good_lines_are_stored_and_bad_ones_listed(trackd: Trackd, tmp_path: Path) -> None:
+    """Bad lines, whether unreadable or refused by the server, hold nothing up."""
+    (tmp_path / "scans.jsonl").write_bytes(
+        jsonl(
+            scan("INGEST-1", 1),
+            b"",
+            b"not json",
+            scan("INGEST-1", "", "DELIVERED"),
+            scan("INGEST-1", 2, "SOLD"),
+            scan("INGEST-1", 3, "DELIVERED", minutes=5),
+            scan("INGEST-1", 3, "DELIVERED", minutes=6),
+            scan("no!", 4),
+        )
+    )
+    ran = trackd("ingest", "scans.jsonl", "--json")
+    assert (ran.code, counts(ran.document)) == (0, (2, 0, 5))
+    assert ran.document["lines"] == 8
+    listed = rejects(tmp_path / "scans.jsonl.rejected.jsonl")
+    assert [(entry["line"], entry["reason"]) for entry in listed] == [
+        (3, "UNPARSABLE"),
+        (4, "INVALID_EVENT_ID"),
+        (5, "UNKNOWN_CODE"),
+        (7, "CONFLICT"),
+        (8, "INVALID_WAYBILL_NUMBER"),
+    ]
+    assert listed[0]["input"] == "not json"
+    assert listed[3]["event_id"] == "3"
+    assert all(entry["message"] for entry in listed)
+    status = trackd("track", "INGEST-1", "--json").document["status"]
+    assert (status["milestone"], status["event_count"]) == ("DELIVERED", 2)
+
+
+def test_sending_a_file_again_changes_nothing(trackd: Trackd, tmp_path: Path) -> None:
+    """The second run finds only duplicates, and the parcels are as they were."""
+    (tmp_path / "scans.jsonl").write_bytes(
+        jsonl(*(scan(f"AGAIN-{n % 10}", n, minutes=n) for n in range(2_000)))
+    )
+    first = trackd("ingest", "scans.jsonl", "--json")
+    before = trackd("track", "AGAIN-3", "--all", "--json").out
+    second = trackd("ingest", "scans.jsonl", "--json")
+    assert counts(first.document) == (2_000, 0, 0)
+    assert counts(second.document) == (0, 2_000, 0)
+    assert trackd("track", "AGAIN-3", "--all", "--json").out == before
+    assert sorted(path.name for path in tmp_path.glob("scans*")) == ["scans.jsonl"]
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_is_gone_on_with(
+    trackd: Trackd, slow_ingest: SlowIngest, tmp_path: Path
+) -> None:
+    """Ctrl-C loses nothing and repeats nothing: what was on its way is waited for."""
+    file = tmp_path / "scans.jsonl"
+    file.write_bytes(jsonl(*(scan(f"INTR-{n % 50}", n, minutes=n) for n in range(10_000)), b"x"))
+    code, said = slow_ingest.interrupt(file, signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in said
+    assert "the same command goes on" in said
+    ran = trackd("ingest", "scans.jsonl", "--json")
+    assert "going on behind line" in ran.err
+    assert (ran.code, counts(ran.document)) == (0, (10_000, 0, 1))
+    assert not file.with_name("scans.jsonl.checkpoint").exists()
+
+
+def test_a_killed_run_is_gone_on_with(
+    trackd: Trackd, slow_ingest: SlowIngest, tmp_path: Path
+) -> None:
+    """After kill -9 all is there once; only what was sent after the last checkpoint is repeated."""
+    file = tmp_path / "scans.jsonl"
+    file.write_bytes(
+        jsonl(b"bad", *(scan(f"KILL-{n % 100:02}", n, minutes=n) for n in range(10_000)))
+    )
+    code, _ = slow_ingest.interrupt(file, signal.SIGKILL)
+    assert code == -signal.SIGKILL
+    ran = trackd("ingest", "scans.jsonl", "--json")
+    accepted, duplicates, rejected = counts(ran.document)
+    assert (accepted + duplicates, rejected) == (10_000, 1)
+    assert "going on behind line" in ran.err
+    assert [entry["line"] for entry in rejects(tmp_path / "scans.jsonl.rejected.jsonl")] == [1]
+    for line in trackd("track", "KILL-00", "KILL-99", "--all", "--json").out.splitlines():
+        document = orjson.loads(line)
+        assert document["status"]["event_count"] == len(document["events"]) == 100
+
+
+def test_a_server_that_was_set_up_anew_gets_the_whole_file(
+    trackd: Trackd, slow_ingest: SlowIngest, tmp_path: Path
+) -> None:
+    """A checkpoint of another data set would leave a hole, so it is not used."""
+    file = tmp_path / "scans.jsonl"
+    file.write_bytes(jsonl(*(scan(f"ANEW-{n % 50}", n, minutes=n) for n in range(10_000))))
+    slow_ingest.interrupt(file, signal.SIGINT)
+    checkpoint = file.with_name("scans.jsonl.checkpoint")
+    kept = orjson.loads(checkpoint.read_bytes())
+    checkpoint.write_bytes(orjson.dumps(kept | {"data_set_id": "another"}))
+    ran = trackd("ingest", "scans.jsonl", "--json")
+    assert "from the beginning" in ran.err
+    accepted, duplicates, _ = counts(ran.document)
+    assert accepted + duplicates == 10_000
+    assert duplicates > 0
+
+
+def test_standard_input_plain_or_compressed(trackd: Trackd, tmp_path: Path) -> None:
+    """A pipe is read to its end; gzip is recognised by its content."""
+    content = jsonl(*(scan("PIPE-1", n, minutes=n) for n in range(700)))
+    assert counts(trackd("ingest", "-", "--json", stdin=content).document) == (700, 0, 0)
+    again = trackd("ingest", "-", "--json", stdin=gzip.compress(content))
+    assert counts(again.document) == (0, 700, 0)
+
+
+def test_a_truncated_archive_fails_after_what_could_be_read(trackd: Trackd, tmp_path: Path) -> None:
+    """Half a file is never taken for a whole one."""
+    content = jsonl(*(scan(f"TRUNC-{n}", n, minutes=n) for n in range(3_000)))
+    packed = gzip.compress(content)
+    (tmp_path / "scans.jsonl.gz").write_bytes(packed[: len(packed) // 2])
+    ran = trackd("ingest", "scans.jsonl.gz", "--json")
+    assert (ran.code, ran.document["complete"]) == (1, False)
+    assert 0 < ran.document["accepted"] < 3_000
+    assert "cannot be read any further" in ran.err
+    assert "Traceback" not in ran.err
+    (tmp_path / "scans.jsonl.gz").write_bytes(packed)
+    ran = trackd("ingest", "scans.jsonl.gz", "--json")
+    assert (ran.code, counts(ran.document)) == (0, (3_000, 0, 0))
+
+
+def test_a_server_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, trackd: Trackd) -> None:
+    """Exit code 1, and no traceback."""
+    (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("LINE-1", 1)))
+    ran = trackd("ingest", "scans.jsonl", "--server", "127.0.0.1:1")
+    assert ran.code == 1
+    assert ran.err.startswith("trackd: no server answers at 127.0.0.1:1")
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["shipments.csv"], 2, "--mapping FILE has to say"),
+        (["nowhere.jsonl"], 1, "No such file"),
+        (["scans.jsonl", "--mapping", "nowhere.toml"], 2, "cannot be read"),
+        (["scans.jsonl", "--mapping", "scans.jsonl"], 2, "is not TOML"),
+        (["scans.jsonl", "--batch-events", "1001"], 2, "--batch-events"),
+        (["scans.jsonl", "--server", "nowhere"], 2, "HOST:PORT"),
+    ],
+)
+def test_a_slip_is_told_before_anything_is_sent(
+    trackd: Trackd, tmp_path: Path, words: list[str], code: int, told: str
+) -> None:
+    """With the exit code of a usage error where it is one, and without a traceback."""
+    (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("SLIP-1", 1)))
+    ran = trackd("ingest", *words)
+    assert (ran.code, "Traceback" in ran.err) == (code, False)
+    assert told in ran.err
+
+
+def test_refusals_can_fail_the_run(trackd: Trackd) -> None:
+    """With --strict any refusal does; without it only a file in which nothing was good."""
+    mixed, bad = jsonl(scan("STRICT-1", 1), b"x"), jsonl(b"x", b"y")
+    assert trackd("ingest", "-", stdin=mixed).code == 0
+    assert trackd("ingest", "-", "--strict", stdin=mixed).code == 1
+    assert trackd("ingest", "-", stdin=bad).code == 1

@@ -1,0 +1,141 @@
+"""What operators type: serve, config, health, stats and check, and what scripts read from them."""
+
+import tomllib
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.cli.conftest import Trackd
+from tests.cli.lines import jsonl, scan
+from tests.conftest import Serve
+from tests.harness.server import ServerProcess
+from trackd.settings import Settings
+
+
+def test_config_prints_a_file_that_config_reads(trackd: Trackd, tmp_path: Path) -> None:
+    """Every setting with its origin; what was printed gives the same settings again."""
+    flags = ("--partitions", "3", "--block-cache-bytes", "1GiB")
+    printed = trackd("config", *flags, env={"TRACKD_LOOP": "asyncio"}).out
+    assert "partitions = 3  # flag --partitions\n" in printed
+    assert 'block_cache_bytes = "1GiB"  # flag --block-cache-bytes\n' in printed
+    assert 'loop = "asyncio"  # environment TRACKD_LOOP\n' in printed
+    assert all(name in printed for name in Settings.model_fields)
+    (tmp_path / "trackd.toml").write_text(printed)
+    again = trackd("config", "--config", "trackd.toml").out
+    assert tomllib.loads(again) == tomllib.loads(printed)
+    assert "partitions = 3  # file trackd.toml\n" in again
+
+
+@pytest.mark.parametrize("command", [["config", "--check"], ["serve"]])
+def test_settings_that_cannot_be_used_are_named(trackd: Trackd, command: list[str]) -> None:
+    """Exit code 2, all of them at once, and no traceback."""
+    ran = trackd(*command, "--partitions", "0", env={"TRACKD_LOOP": "trio"})
+    assert (ran.code, ran.out) == (2, "")
+    assert "partitions = 0 (flag --partitions): must be a number, 1 to 256" in ran.err
+    assert "loop = trio (environment TRACKD_LOOP): must be 'uvloop' or 'asyncio'" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_valid_settings_are_said_to_be(trackd: Trackd) -> None:
+    """For a script that starts a server later."""
+    assert trackd("config", "--check").out == "the settings are valid\n"
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_server_says_what_has_no_effect_and_stops_in_order(serve: Serve, loop: str) -> None:
+    """Settings for later versions are taken and named in the log, on either event loop."""
+    server = serve("--workers", "2", "--http", "127.0.0.1:0", "--loop", loop)
+    assert server.stop() == 0
+    events = [orjson.loads(line)["event"] for line in server.log.splitlines()]
+    assert "one process serves all partitions in this version" in events
+    assert "web pages are not served in this version" in events
+
+
+def test_a_directory_in_use_has_its_own_exit_code(serve: Serve, trackd: Trackd) -> None:
+    """75 for a second server and for a check beside a running one, which both name it."""
+    server = serve()
+    second = trackd("serve", "--data", server.data, "--grpc", "127.0.0.1:0")
+    checked = trackd("check", server.data)
+    assert (second.code, checked.code) == (75, 75)
+    assert str(server.data) in second.err
+    assert "stop the server first" in checked.err
+
+
+def test_health_is_for_scripts(trackd: Trackd) -> None:
+    """SERVING and exit code 0 where a server answers; 1 and one line where none does."""
+    here, nowhere = trackd("health"), trackd("health", "--server", "127.0.0.1:1")
+    assert (here.code, here.out) == (0, "SERVING\n")
+    assert (nowhere.code, nowhere.out) == (1, "")
+    assert nowhere.err.startswith("trackd: no server answers at 127.0.0.1:1")
+    assert len(nowhere.err.splitlines()) == 1
+
+
+def test_stats_show_each_partition(trackd: Trackd, server: ServerProcess) -> None:
+    """As a table for people and, with every field, as a document for programs."""
+    assert trackd("ingest", "-", stdin=jsonl(scan("STATS-1", 1))).code == 0
+    document, table = trackd("stats", "--json").document, trackd("stats").out
+    assert [entry["partition"] for entry in document["partitions"]] == [0, 1]
+    for entry in document["partitions"]:
+        assert f"{entry['durable_position']:,}" in table
+        assert {"queued_events", "stalls", "bytes_on_disk"} <= entry.keys()
+    assert sum(entry["durable_position"] for entry in document["partitions"]) > 0
+    assert document["low_space"] is False
+
+
+@pytest.mark.parametrize("command", [["track", "ABCD"], ["stats"], ["stats", "--watch"]])
+def test_a_server_that_is_not_there_is_one_clear_line(trackd: Trackd, command: list[str]) -> None:
+    """Exit code 1 at once, and what to do about it."""
+    ran = trackd(*command, "--server", "127.0.0.1:1")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("trackd: no server answers at 127.0.0.1:1")
+    assert "trackd serve" in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.fixture
+def stopped(serve: Serve, trackd: Trackd) -> ServerProcess:
+    """A server that has stored something and stopped."""
+    server = serve("--partitions", "2")
+    scans = jsonl(*(scan(f"CHECK-{n % 20}", n, minutes=n) for n in range(500)))
+    assert trackd("ingest", "-", "--server", server.grpc, stdin=scans).code == 0
+    assert server.stop() == 0
+    return server
+
+
+def test_check_finds_nothing_where_all_is_well(trackd: Trackd, stopped: ServerProcess) -> None:
+    """Exit code 0, for people and for programs."""
+    assert trackd("check", stopped.data).out == f"{stopped.data}: all is well\n"
+    ran = trackd("check", stopped.data, "--json")
+    assert (ran.code, ran.document) == (0, {"data": str(stopped.data), "findings": 0})
+
+
+def test_check_names_what_is_wrong(trackd: Trackd, stopped: ServerProcess) -> None:
+    """Exit code 1, a line for each finding, and the same as documents."""
+    tables = list((stopped.data / "partition-0000").glob("*.sst"))
+    assert tables
+    for table in tables:
+        table.unlink()
+    (stopped.data / "partition-0001.mark").unlink()
+    ran = trackd("check", stopped.data)
+    documents = [
+        orjson.loads(line) for line in trackd("check", stopped.data, "--json").out.splitlines()
+    ]
+    *lines, last = ran.out.splitlines()
+    assert (ran.code, last) == (1, f"{stopped.data}: {len(lines)} findings")
+    assert documents.pop() == {"data": str(stopped.data), "findings": len(lines)}
+    assert {finding["kind"] for finding in documents} >= {"damaged", "behind"}
+    assert {finding["partition"] for finding in documents} == {0, 1}
+    for line, finding in zip(lines, documents, strict=True):
+        assert line == (
+            f"partition {finding['partition']}, {finding['kind']}:"
+            f" {finding['where']}: {finding['message']}"
+        )
+
+
+def test_check_of_what_is_no_data_directory(trackd: Trackd, tmp_path: Path) -> None:
+    """Exit code 1, and it makes none."""
+    ran = trackd("check", tmp_path / "nowhere")
+    assert ran.code == 1
+    assert "is not a data directory" in ran.err
+    assert not (tmp_path / "nowhere").exists()
