@@ -69,6 +69,9 @@ class ScanReader:
         self._event_bytes_max = event_bytes_max
         self._future_tolerance_ms = future_tolerance_ms
         self._short_texts: dict[str, int] = {"": 0}
+        # Where their number is a power of two that fits a byte, the hash's last byte tells.
+        fits = partition_count in {1 << bits for bits in range(9)}
+        self._last_byte_mask = partition_count - 1 if fits else None
 
     def read_append(self, request: bytes, now_ms: int) -> Batch:
         """The batch of an AppendEvents call. Raises CallError."""
@@ -107,8 +110,7 @@ class ScanReader:
             raise invalid("events", f"a batch has 1-{BATCH_EVENTS_MAX} events, not {len(wires)}")
         latest_ms = now_ms + self._future_tolerance_ms
         partition_count, texts = self._partition_count, self._short_texts
-        is_power_of_two = partition_count & (partition_count - 1) == 0
-        last_byte_mask = partition_count - 1 if is_power_of_two and partition_count <= 256 else None
+        last_byte_mask = self._last_byte_mask
         batch = Batch(batch_id, [[] for _ in range(partition_count)], [])
         for index, (event, wire) in enumerate(zip(events, wires, strict=True)):
             if event is None:
