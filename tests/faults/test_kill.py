@@ -1,32 +1,47 @@
-"""Row 1 and 2: the process dies, at a random instant and at every named point."""
+"""Rows 1 and 2: the process dies, at a random instant and at every named point."""
 
 import asyncio
 import random
+import signal
+
+import pytest
 
 from tests.conftest import Serve
 from tests.harness.fleet import Fleet
 from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, read_back
 from tests.harness.seeds import seeded
+from trackd.store import failpoint
 
 _LOAD_S_MAX = 0.5
+_OLD_WAYBILLS = 300
+_VERIFY_EVERY = 5
+# A short window makes statuses be written back while scans come in.
+_FLAGS = ("--partitions", "2", "--write-back-events-max", "2000")
+
+# Reached for every commit, and only on the way out.
+_IN_COMMITS = ("before_write", "after_write", "after_flush", "before_ack")
+_IN_THE_END = ("in_checkpoint", "in_shutdown")
+# A point is reached ten to a thousand times a second; it is to happen in the midst of the load.
+_COMMIT_PROBABILITIES = (0.3, 0.1, 0.03)
+_POINT_TIMEOUT_S = 30.0
 
 
 async def _killed_again_and_again(serve: Serve, rng: random.Random, rounds: int) -> None:
     ledger = Ledger()
-    # A short window makes statuses be written back while scans come in.
-    server = serve("--partitions", "2", "--write-back-events-max", "2000", start=False)
+    server = serve(*_FLAGS, start=False)
     fleet = Fleet("KILL", ledger, rng)
     for number in range(rounds):
         await asyncio.to_thread(server.start)
-        # What was there before, and then what this round adds.
         old = sorted(ledger.shown)
-        await read_back(ledger, server.grpc, rng.sample(old, min(len(old), 500)))
+        latest = fleet.waybills
+        some = rng.sample(old, min(len(old), _OLD_WAYBILLS))
+        await read_back(ledger, server.grpc, {*latest, *some} if number else ())
         fleet.new_waybills()
         async with fleet.at_work(server.grpc):
             await asyncio.sleep(rng.uniform(0.02, _LOAD_S_MAX))
             server.kill()
-        if number % 5 == 0:
+        if number % _VERIFY_EVERY == 0:
             expect_sound(server.data)
     await asyncio.to_thread(server.start)
     assert await read_back(ledger, server.grpc)
@@ -34,6 +49,50 @@ async def _killed_again_and_again(serve: Serve, rng: random.Random, rounds: int)
     expect_sound(server.data)
 
 
-async def test_kill_at_any_instant_loses_nothing_acknowledged(serve: Serve) -> None:
+async def test_a_kill_at_any_instant_loses_nothing_acknowledged(serve: Serve) -> None:
     """Row 1: whenever the server is killed, I1-I5 and I7 hold, again and again on the same data."""
-    await _killed_again_and_again(serve, seeded("kill"), rounds=8)
+    await _killed_again_and_again(serve, seeded("kill"), rounds=6)
+
+
+@pytest.mark.torture
+async def test_a_thousand_kills_lose_nothing_acknowledged(serve: Serve) -> None:
+    """Row 1, the long run: fifty directories, each killed twenty times."""
+    rng = seeded("kill, long")
+    for _ in range(50):
+        await _killed_again_and_again(serve, rng, rounds=20)
+
+
+async def _die_at_every_point(serve: Serve, rng: random.Random, rounds: int) -> None:
+    ledger = Ledger()
+    server = serve(*_FLAGS, start=False)
+    fleet = Fleet("POINT", ledger, rng)
+    for point in (*_IN_COMMITS, *_IN_THE_END) * rounds:
+        in_commits = point in _IN_COMMITS
+        probability = rng.choice(_COMMIT_PROBABILITIES) if in_commits else 1
+        server.env = {"TRACKD_FAILPOINT": f"{point}:{probability}"}
+        await asyncio.to_thread(server.start)
+        # The point is not reached by reading: first, what is left of the crash before.
+        await read_back(ledger, server.grpc, fleet.waybills)
+        fleet.new_waybills()
+        async with fleet.at_work(server.grpc):
+            if not in_commits:
+                await asyncio.sleep(rng.uniform(0.05, _LOAD_S_MAX))
+                server.signal(signal.SIGTERM)
+            code = await asyncio.to_thread(server.wait, _POINT_TIMEOUT_S)
+        assert code == -signal.SIGKILL, f"{point} was not reached"
+        expect_sound(server.data)
+    server.env = {}
+    await asyncio.to_thread(server.start)
+    assert await read_back(ledger, server.grpc)
+
+
+async def test_a_crash_at_each_named_point_loses_nothing_acknowledged(serve: Serve) -> None:
+    """Row 2: wherever in a commit or a shutdown the process dies, I1-I5 and I7 hold."""
+    assert {*_IN_COMMITS, *_IN_THE_END} == failpoint.NAMES
+    await _die_at_every_point(serve, seeded("points"), rounds=1)
+
+
+@pytest.mark.torture
+async def test_many_crashes_at_each_named_point_lose_nothing_acknowledged(serve: Serve) -> None:
+    """Row 2, the long run: fifty times at each point."""
+    await _die_at_every_point(serve, seeded("points, long"), rounds=50)

@@ -44,7 +44,7 @@ class FleetOptions:
 
     scanners: int = 8
     readers: int = 2
-    waybills_each: int = 40
+    waybills_each: int = 80
     waybills_shared: int = 40
     batch_events_max: int = 200
     batches_in_flight: int = 6

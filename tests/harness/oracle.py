@@ -54,11 +54,16 @@ def _expect_none(faults: Sequence[str]) -> None:
 
 
 @dataclass(slots=True)
-class _ReadBack:
-    """What was there."""
+class ReadBack:
+    """What a server had of the ledger's scans."""
 
+    data_set_id: str = ""
     waybills: set[str] = field(default_factory=set)
     present: set[ScanKey] = field(default_factory=set)
+    # Acknowledged, or shown by a read, and not there.
+    lost: set[ScanKey] = field(default_factory=set)
+    vanished: set[ScanKey] = field(default_factory=set)
+    # What is wrong with what is there.
     faults: list[str] = field(default_factory=list)
 
 
@@ -68,7 +73,18 @@ async def read_back(ledger: Ledger, address: str, waybills: Iterable[str] | None
     Returns how many scans are there. Raises BrokenPromise. What it was shown is in the ledger from
     then on.
     """
-    read = _ReadBack()
+    read = await look(ledger, address, waybills)
+    faults = [f"{scan} was acknowledged and is lost" for scan in sorted(read.lost)]
+    faults += [f"{scan} was shown by a read and vanished" for scan in sorted(read.vanished)]
+    _expect_none([*faults, *read.faults, *ledger.faults])
+    for waybill, ids in ledger.by_waybill(read.present).items():
+        ledger.show(waybill, ids, len(ids))
+    return len(read.present)
+
+
+async def look(ledger: Ledger, address: str, waybills: Iterable[str] | None = None) -> ReadBack:
+    """Reads waybills, by default all of the ledger, and says what is there and what is not."""
+    read = ReadBack()
     numbers = {waybill for waybill, _ in ledger.content} if waybills is None else set(waybills)
     acknowledged = ledger.by_waybill(ledger.acknowledged)
     gate = asyncio.Semaphore(_READS_AT_ONCE)
@@ -77,55 +93,34 @@ async def read_back(ledger: Ledger, address: str, waybills: Iterable[str] | None
 
         async def one(waybill: str) -> None:
             async with gate:
-                await _read_waybill(ledger, tracking, waybill, acknowledged, read)
+                events, status = await _timeline(tracking, waybill)
+            ids = {event.event_id for event in events}
+            lost = acknowledged.get(waybill, set()) - ids
+            vanished = ledger.shown.get(waybill, set()) - ids
+            read.waybills.add(waybill)
+            read.present.update(map(key_of, events))
+            read.lost.update((waybill, event_id) for event_id in lost)
+            read.vanished.update((waybill, event_id) for event_id in vanished)
+            faults = _event_faults(ledger, events) + _status_faults(events, status)
+            read.faults += [f"{waybill}: {fault}" for fault in faults]
 
         await asyncio.gather(*map(one, numbers))
         topology = await AdminServiceStub(channel).GetTopology(GetTopologyRequest())
+    read.data_set_id = topology.data_set_id
     _whole_or_not_at_all(ledger, read, topology.partition_count)
-    _expect_none(ledger.faults + read.faults)
-    return len(read.present)
+    return read
 
 
-async def missing(ledger: Ledger, address: str) -> int:
-    """How many acknowledged scans are not there: for a run that has to lose some."""
-    lost = 0
-    async with grpc.aio.insecure_channel(address) as channel:
-        tracking = TrackingServiceStub(channel)
-        for waybill, ids in ledger.by_waybill(ledger.acknowledged).items():
-            events, _ = await _timeline(tracking, waybill)
-            lost += len(ids - {event.event_id for event in events})
-    return lost
-
-
-async def _read_waybill(
-    ledger: Ledger,
-    tracking: "TrackingServiceAsyncStub",
-    waybill: str,
-    acknowledged: dict[str, set[str]],
-    read: _ReadBack,
-) -> None:
-    events, status = await _timeline(tracking, waybill)
-    ids = {event.event_id for event in events}
-    lost = acknowledged.get(waybill, set()) - ids
-    vanished = ledger.shown.get(waybill, set()) - ids
+def _event_faults(ledger: Ledger, events: Sequence[ScanEvent]) -> list[str]:
     faults = []
-    if lost:
-        faults.append(f"lost {len(lost)} acknowledged scans, {min(lost)} for one")
-    if vanished:
-        faults.append(f"{len(vanished)} scans that a read had shown vanished, {min(vanished)} too")
-    if len(ids) != len(events):
-        faults.append(f"holds {len(events) - len(ids)} scans twice")
+    if len({event.event_id for event in events}) != len(events):
+        faults.append("holds a scan twice")
     for event in events:
         if ledger.content.get(key_of(event)) != content_of(event):
             faults.append(f"holds a scan that was not sent so: {event}")
         if not event.recorded_at_ms:
             faults.append(f"{event.event_id} has no recorded time")
-    if status:
-        faults += _status_faults(events, status)
-        ledger.show(waybill, ids, status.event_count)
-    read.waybills.add(waybill)
-    read.present.update(map(key_of, events))
-    read.faults += [f"{waybill}: {fault}" for fault in faults]
+    return faults
 
 
 async def _timeline(
@@ -147,7 +142,9 @@ async def _timeline(
             return events, page.status
 
 
-def _status_faults(events: Sequence[ScanEvent], status: ShipmentStatus) -> list[str]:
+def _status_faults(events: Sequence[ScanEvent], status: ShipmentStatus | None) -> list[str]:
+    if status is None:
+        return []
     orders = [event_order(event.occurred_at_ms, event.code, event.event_id) for event in events]
     if orders != sorted(orders):
         return ["the timeline is out of order"]
@@ -167,7 +164,7 @@ def _status_faults(events: Sequence[ScanEvent], status: ShipmentStatus) -> list[
     return []
 
 
-def _whole_or_not_at_all(ledger: Ledger, read: _ReadBack, partition_count: int) -> None:
+def _whole_or_not_at_all(ledger: Ledger, read: ReadBack, partition_count: int) -> None:
     for batch in ledger.unacknowledged():
         parts: dict[int, set[bool]] = {}
         for event in batch.events:

@@ -169,7 +169,7 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     return family
 
 
-def _database_options(options: EngineOptions, *, salvage: bool) -> Options:
+def _database_options(options: EngineOptions, recovery: DBRecoveryMode) -> Options:
     database = Options(raw_mode=True)
     database.create_if_missing(True)
     database.create_missing_column_families(True)
@@ -178,8 +178,7 @@ def _database_options(options: EngineOptions, *, salvage: bool) -> Options:
     database.set_max_background_jobs(options.background_threads)
     database.set_avoid_unnecessary_blocking_io(True)
     database.set_recycle_log_file_num(0)
-    recovery = DBRecoveryMode.skip_any_corrupted_record if salvage else DBRecoveryMode.point_in_time
-    database.set_wal_recovery_mode(recovery())
+    database.set_wal_recovery_mode(recovery)
     # A table that gets few rows would keep every log since its first one, and the next start would
     # read gigabytes of them again: beyond this its rows are written out too.
     database.set_max_total_wal_size(options.write_buffer_bytes * _LOG_WRITE_BUFFERS)
@@ -207,6 +206,26 @@ def _translated(error: Exception) -> StoreError:
     return StorageFailed(text)
 
 
+def _open(
+    path: Path,
+    options: EngineOptions,
+    cache: SharedCache,
+    *,
+    recovery: DBRecoveryMode,
+    access: AccessType,
+) -> Rdict:
+    families = {table.value: _table_options(table, options, cache) for table in Table}
+    try:
+        return Rdict(
+            os.fspath(path),
+            options=_database_options(options, recovery),
+            column_families=families,
+            access_type=access,
+        )
+    except Exception as error:
+        raise _translated(error) from error
+
+
 class RocksEngine:
     """The Engine on disk: one RocksDB directory."""
 
@@ -221,21 +240,21 @@ class RocksEngine:
     ) -> None:
         """Opens or makes the directory, holding Python's lock meanwhile.
 
-        salvage: of a damaged log, take every record that can be read, not only those before the
-        damage. read_only: make and change nothing; a log is read, but kept as it is. Raises
+        salvage: of a damaged log, take what can be read behind the damage too, as far as RocksDB
+        can: not behind a record that is damaged in its middle (facebook/rocksdb#15007).
+        read_only: make and change nothing; a log is read, but kept as it is. Raises
         DirectoryInUse, DataDamaged or StorageFailed.
         """
         access = AccessType.read_only(False) if read_only else AccessType.read_write()
-        families = {table.value: _table_options(table, options, cache) for table in Table}
-        try:
-            self._database = Rdict(
-                os.fspath(path),
-                options=_database_options(options, salvage=salvage),
-                column_families=families,
-                access_type=access,
-            )
-        except Exception as error:
-            raise _translated(error) from error
+        if salvage:
+            try:
+                skipping = DBRecoveryMode.skip_any_corrupted_record()
+                self._database = _open(path, options, cache, recovery=skipping, access=access)
+            except DataDamaged:
+                salvage = False
+        if not salvage:
+            in_order = DBRecoveryMode.point_in_time()
+            self._database = _open(path, options, cache, recovery=in_order, access=access)
         self._families: dict[Table, Rdict] = {
             table: self._database.get_column_family(table.value) for table in Table
         }
