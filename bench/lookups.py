@@ -8,9 +8,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from grpc import aio
 
 from bench.latency import Latencies
@@ -22,6 +23,13 @@ BATCH_GET_STATUS = "/trackd.v1.TrackingService/BatchGetStatus"
 GET_TIMELINE = "/trackd.v1.TrackingService/GetTimeline"
 
 _LATE_ANSWERS_TIMEOUT_S = 30.0
+# How a server that is behind turns calls away: by its own limits, or by those of gRPC's core, which
+# refuses a connection's 129th call and cancels what finds 1,000 calls waiting.
+_NO_ROOM = {
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+}
 
 Channels = Sequence[aio.Channel]
 Request = Callable[[], bytes]
@@ -74,12 +82,20 @@ async def closed_loop(
     return sum(counts), time.perf_counter() - began_at
 
 
-async def open_loop(channels: Channels, ask: Ask, *, rate: float, seconds: float) -> Latencies:
+@dataclass(slots=True)
+class Asked:
+    """What came of an open loop. A refused call's latency is infinite: it has no answer yet."""
+
+    latencies: Latencies = field(default_factory=Latencies)
+    refused: int = 0
+
+
+async def open_loop(channels: Channels, ask: Ask, *, rate: float, seconds: float) -> Asked:
     """Asks at a given rate whatever is still unanswered; latencies run from when a call was due.
 
-    Raises WrongAnswer or aio.AioRpcError.
+    Raises WrongAnswer, or aio.AioRpcError unless the server only had no room for a call.
     """
-    latencies = Latencies()
+    asked = Asked()
     methods: list[Any] = [channel.unary_unary(ask.method) for channel in channels]
     began_at = time.perf_counter()
     running: set[asyncio.Task[None]] = set()
@@ -87,9 +103,16 @@ async def open_loop(channels: Channels, ask: Ask, *, rate: float, seconds: float
 
     async def asking(method: Any, due_at: float) -> None:
         request = ask.request()
-        answer = await method(request)
-        latencies.add(time.perf_counter() - due_at)
-        ask.check(request, answer)
+        try:
+            answer = await method(request)
+        except aio.AioRpcError as error:
+            if error.code() not in _NO_ROOM:
+                raise
+            asked.refused += 1
+            asked.latencies.add(float("inf"))
+        else:
+            asked.latencies.add(time.perf_counter() - due_at)
+            ask.check(request, answer)
 
     def ended(task: asyncio.Task[None]) -> None:
         running.discard(task)
@@ -109,4 +132,4 @@ async def open_loop(channels: Channels, ask: Ask, *, rate: float, seconds: float
         task.result()
     if running:
         raise WrongAnswer(f"{len(running)} reads were never answered")
-    return latencies
+    return asked

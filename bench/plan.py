@@ -21,6 +21,7 @@ class Scale:
     slices: int = 12
     batch_reads_seconds: float = 10
     half_seconds: float = 30
+    reads_per_s: int = 500
     long_events: int = 20_000_000
     long_waybills: int = 2_000_000
     flushes: int = 500
@@ -36,6 +37,7 @@ SHORT = Scale(
     slices=3,
     batch_reads_seconds=1,
     half_seconds=2,
+    reads_per_s=100,
     long_events=200_000,
     long_waybills=20_000,
     flushes=20,

@@ -82,8 +82,8 @@ def write_json(
 
 def shown(value: float, unit: str) -> str:
     """A number with as many digits as tell something."""
-    if math.isnan(value):
-        return "-"
+    if not math.isfinite(value):
+        return "-" if math.isnan(value) else "never"
     digits = 0 if value == int(value) or abs(value) >= 1_000 else 2
     return f"{value:,.{digits}f} {unit}".strip()
 

@@ -18,6 +18,7 @@ from bench.process import Usage, usage_of
 
 _READY_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 60.0
+_ENDING_S = 1.0
 
 
 class ServerFailed(Exception):
@@ -74,7 +75,7 @@ def _running(command: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Pop
         try:
             yield process, line
         except Exception as error:
-            if process.poll() is None:
+            if not _has_ended(process):
                 raise
             raise ServerFailed(
                 f"{command[:3]} ended with {process.returncode}: {_end_of(log)}"
@@ -85,6 +86,15 @@ def _running(command: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Pop
     finally:
         process.kill()
         process.wait()
+
+
+def _has_ended(process: subprocess.Popen[str]) -> bool:
+    """Whether a process has ended; its connections may be gone a moment before it is."""
+    try:
+        process.wait(_ENDING_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
 
 
 def _first_line(process: subprocess.Popen[str], log: Path) -> str:

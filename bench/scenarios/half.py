@@ -13,7 +13,6 @@ from bench.server import trackd_server
 from bench.together import together
 from bench.watch import Watch
 
-_READS_PER_S = 500
 # As many front ends: a server takes no more than 128 calls at once from one connection, and an open
 # loop goes on asking while it stands still.
 _CONNECTIONS = 16
@@ -34,20 +33,21 @@ async def measure(bench: Bench) -> Outcome:
         )
         async with connected(server.address, connections=_CONNECTIONS) as channels:
             reading = open_loop(
-                channels, questions.get_status, rate=_READS_PER_S, seconds=scale.half_seconds
+                channels, questions.get_status, rate=scale.reads_per_s, seconds=scale.half_seconds
             )
             load = Load(scale.half_seconds, rate=rate)
             async with Watch(server.pid, maker) as watch:
                 sent, reads = await together(send(server.address, maker, load), reading)
         sent.check(repeated=maker.repeated)
         cost = await watch.cost(sent, settle_seconds_max=scale.settle_seconds_max)
-    acks, answers = sent.latencies.percentiles_ms(), reads.percentiles_ms()
+    acks, answers = sent.latencies.percentiles_ms(), reads.latencies.percentiles_ms()
     beside = [f for f in cost_figures(sent, cost) if f.name not in {"ack p99", "duplicates"}]
     figures = [
         Figure("ack p99", acks["p99"], "ms", most=20),
-        Figure(f"GetStatus p99 at {_READS_PER_S}/s", answers["p99"], "ms", most=10),
+        Figure(f"GetStatus p99 at {scale.reads_per_s}/s", answers["p99"], "ms", most=10),
         Figure("GetStatus p50", answers["p50"], "ms"),
         Figure("GetStatus max", answers["max"], "ms"),
+        Figure("GetStatus calls turned away", reads.refused, ""),
         Figure("client late p99", sent.lateness.percentiles_ms()["p99"], "ms"),
         Figure("rate asked for", rate, "events/s"),
         Figure("rate", sent.rate, "events/s"),

@@ -72,7 +72,8 @@ async def test_reads_of_known_waybills_are_checked(serve: Serve) -> None:
             answers, _ = await closed_loop(channels, ask, concurrency=4, seconds=0.3)
             assert answers > 0
         reads = await open_loop(channels, questions.get_status, rate=100, seconds=0.5)
-        assert len(reads) == 50
+        assert len(reads.latencies) == 50
+        assert reads.refused == 0
     other = GetStatusResponse()
     other.status.waybill_number = waybill_number(2)
     request = b"\x0a\x0d" + waybill_number(1).encode()
