@@ -13,13 +13,16 @@ import random
 from tests.client.conftest import QUICK_BACKOFF
 from trackd.client import Scanner, ScannerOptions, Spool, SpoolOptions, scan_event
 
+# So many that a long campaign stays below what the server takes for one waybill.
+WAYBILLS = [f"SF{number:010d}" for number in range(300)]
+
 OPTIONS = ScannerOptions(
     batch_events_max=20, batch_delay_ms_max=1, batches_in_flight_max=4, backoff=QUICK_BACKOFF
 )
 
 
 async def scan_until_killed(server: str, spool: Spool, ledger: int, *, seed: int) -> None:
-    """Scans in bursts of every size, over a few waybills."""
+    """Scans in bursts of every size, over all waybills."""
     dice = random.Random(seed)
     async with Scanner(server, spool=spool, options=OPTIONS) as scanner:
         while True:
@@ -27,7 +30,7 @@ async def scan_until_killed(server: str, spool: Spool, ledger: int, *, seed: int
             await scanner.scan_many(
                 scan_event(
                     event_id=event_id,
-                    waybill_number=f"SF{dice.randrange(9):010d}",
+                    waybill_number=dice.choice(WAYBILLS),
                     code="SORTED",
                     device_id=spool.device_id,
                 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.device import WAYBILLS as DEVICE_WAYBILLS
 from tests.client.journeys import numbered_scan
 from tests.client.link import Link
 from tests.client.test_kill import live_and_die, start
@@ -157,7 +158,7 @@ async def run_campaign(serve: Serve, directory: Path, *, rounds: int, seed: int)
         assert await (await start(link.address, spool, ledger, "--drain")).wait() == 0
     taken = ledger.read_text().split()
     async with FrontEnd(server.grpc) as front_end:
-        found = (await front_end.get_statuses(f"SF{n:010d}" for n in range(9))).found
+        found = (await front_end.get_statuses(DEVICE_WAYBILLS)).found
         timelines = [await front_end.timeline(status.waybill_number) for status in found]
     events = [event for timeline in timelines for event in timeline]
     assert len(taken) > 10 * rounds, "the devices hardly scanned: the campaign proves nothing"
