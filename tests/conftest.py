@@ -49,4 +49,4 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         if server.launched:
             server.kill()
             # Shown by pytest only if the test failed.
-            print(f"-- {server.data.name}: exit code {server.exit_code}\n{server.log}")
+            print(f"-- {server.data.name}: exit code {server.exit_code}\n{server.log_end}")

@@ -49,6 +49,7 @@ class FleetOptions:
     batch_events_max: int = 200
     batches_in_flight: int = 6
     repeat_share: float = 0.1
+    late_share: float = 0.3
     pause_s_max: float = 0.01
 
 
@@ -80,7 +81,10 @@ class Fleet:
             own = waybills_of(f"{pool}-{number}", options.waybills_each)
             self.waybills += own
             device = f"{pool}-dev{number}"
-            self._sources.append(ScanSource(device, [*own, *shared], self._fork()))
+            source = ScanSource(
+                device, [*own, *shared], self._fork(), late_share=options.late_share
+            )
+            self._sources.append(source)
 
     @contextlib.asynccontextmanager
     async def at_work(self, address: str) -> AsyncIterator[None]:

@@ -21,15 +21,22 @@ _REASONS = [Reason.RECIPIENT_ABSENT, Reason.ADDRESS_WRONG, Reason.WEATHER]
 
 
 class ScanSource:
-    """Scans of one device. No two of them have the same waybill and event id."""
+    """Scans of one device. No two of them have the same waybill and event id.
 
-    def __init__(self, device: str, waybills: list[str], rng: random.Random) -> None:
+    late_share: how many of them happened before others that were sent earlier.
+    """
+
+    def __init__(
+        self, device: str, waybills: list[str], rng: random.Random, *, late_share: float
+    ) -> None:
         self._device = device
         self._waybills = waybills
         self._rng = rng
         self._counter = itertools.count(1)
         self._ids: dict[str, list[str]] = {waybill: [] for waybill in waybills}
+        self._late_share = late_share
         self._began_at_ms = int(time.time() * 1000) - _DAYS_MS
+        self._now_ms = self._began_at_ms
 
     def batch(self, size: int) -> list[ScanEvent]:
         """The next scans."""
@@ -44,8 +51,7 @@ class ScanSource:
             event_id=f"{self._device}:{next(self._counter)}",
             waybill_number=waybill,
             code=int(code),  # type: ignore[arg-type] # a number of the enum
-            # Few enough different times that some are equal.
-            occurred_at_ms=self._began_at_ms + rng.randrange(_DAYS_MS // 1000) * 1000,
+            occurred_at_ms=self._occurred_at_ms(),
             facility_code=rng.choice(_HUBS),
             device_id=self._device,
         )
@@ -57,6 +63,13 @@ class ScanSource:
             event.remark = "x" * rng.randrange(200) + "包裹"
         earlier.append(event.event_id)
         return event
+
+    def _occurred_at_ms(self) -> int:
+        # Steps of a second, so that some times are equal.
+        if self._rng.random() < self._late_share:
+            return self._rng.randrange(self._began_at_ms, self._now_ms + 1, 1000)
+        self._now_ms += 1000 * self._rng.randrange(2)
+        return self._now_ms
 
 
 def waybills_of(name: str, count: int) -> list[str]:

@@ -18,7 +18,7 @@ READY = re.compile(r"trackd is ready: gRPC on (\S+), metrics on (\S+)")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.005
-_LOG_TAIL_CHARACTERS = 6_000
+_LOG_END_CHARACTERS = 4_000
 
 
 class ServerFailed(AssertionError):
@@ -56,10 +56,12 @@ class ServerProcess:
         deadline = time.monotonic() + timeout_s
         while not (ready := READY.search(self._read("out"))):
             if self._running_process().poll() is not None:
-                raise ServerFailed(f"ended with {self.exit_code} before it was ready\n{self.log}")
+                raise ServerFailed(
+                    f"ended with {self.exit_code} before it was ready\n{self.log_end}"
+                )
             if time.monotonic() > deadline:
                 self.kill()
-                raise ServerFailed(f"not ready within {timeout_s:g} s\n{self.log}")
+                raise ServerFailed(f"not ready within {timeout_s:g} s\n{self.log_end}")
             time.sleep(_POLL_S)
         self.grpc, self.metrics = ready.groups()
         return self
@@ -89,7 +91,7 @@ class ServerProcess:
         self.launch(*more_flags)
         code = self.wait(timeout_s)
         if READY.search(self._read("out")):
-            raise ServerFailed(f"said that it was ready, then ended with {code}\n{self.log}")
+            raise ServerFailed(f"said that it was ready, then ended with {code}\n{self.log_end}")
         return code
 
     def kill(self) -> None:
@@ -114,7 +116,7 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._running_process().kill()
             self._running_process().wait()
-            raise ServerFailed(f"still there after {timeout_s:g} s\n{self.log}") from None
+            raise ServerFailed(f"still there after {timeout_s:g} s\n{self.log_end}") from None
 
     # What can be seen of it.
 
@@ -140,8 +142,13 @@ class ServerProcess:
 
     @property
     def log(self) -> str:
-        """What the latest run wrote on stderr: its end, if it is long."""
-        return self._read("err")[-_LOG_TAIL_CHARACTERS:]
+        """What the latest run wrote on stderr."""
+        return self._read("err")
+
+    @property
+    def log_end(self) -> str:
+        """The end of it, for a message."""
+        return self.log[-_LOG_END_CHARACTERS:]
 
     @property
     def resident_bytes(self) -> int:

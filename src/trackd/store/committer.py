@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from trackd.latency import LatencyHistogram
 from trackd.store import failpoint
 from trackd.store.engine import Engine
-from trackd.store.errors import DataDamaged, StorageFailed, WriteStalled
+from trackd.store.errors import StorageFailed, WriteStalled
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
 from trackd.store.statuses import StatusTable
@@ -113,7 +113,7 @@ class Committer:
         """
         answer: asyncio.Future[Verdict] = self._loop.create_future()
         if self._failure:
-            answer.set_exception(self._failure)
+            answer.set_exception(_once_more(self._failure))
             return answer
         self._queue.append(Submission(scans, answer, time.monotonic()))
         self.queued_events += len(scans)
@@ -125,7 +125,7 @@ class Committer:
         if position <= self.durable_position:
             return
         if self._failure:
-            raise self._failure
+            raise _once_more(self._failure)
         waiter: asyncio.Future[None] = self._loop.create_future()
         self._durable_waiters.append((position, waiter))
         await waiter
@@ -134,7 +134,7 @@ class Committer:
         """Returns once fewer than events_max events wait for a plan. Raises StorageFailed."""
         while self.queued_events >= events_max:
             if self._failure:
-                raise self._failure
+                raise _once_more(self._failure)
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._room_waiters.append(waiter)
             await waiter
@@ -153,10 +153,10 @@ class Committer:
         """Returns once nothing waits any more. Raises StorageFailed."""
         while self._queue or self._stalled or self._written or self._flushing:
             if self._failure:
-                raise self._failure
+                raise _once_more(self._failure)
             await asyncio.sleep(STALL_RETRY_S)
         if self._failure:
-            raise self._failure
+            raise _once_more(self._failure)
 
     async def checkpoint(self) -> None:
         """Writes back every dirty status, for a shutdown. Raises StorageFailed.
@@ -190,7 +190,8 @@ class Committer:
         submissions = self._take()
         try:
             plan = self._planner.plan([one.scans for one in submissions], self._now_ms())
-        except DataDamaged as error:
+        except Exception as error:
+            # DataDamaged, or a defect: nothing was planned, and nobody may wait for ever.
             self._plan_one_by_one(submissions, error)
         else:
             self._write(_Written(plan, submissions))
@@ -213,7 +214,7 @@ class Committer:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _plan_one_by_one(self, submissions: list[Submission], error: DataDamaged) -> None:
+    def _plan_one_by_one(self, submissions: list[Submission], error: Exception) -> None:
         """One waybill that cannot be read must not fail the others' submissions."""
         if len(submissions) == 1:
             self._answer_with(submissions[0].answer, error)
@@ -237,6 +238,7 @@ class Committer:
             self._loop.call_later(STALL_RETRY_S, self._write_again)
             return
         except StorageFailed as error:
+            self._written.append(written)  # so that its callers are told, too
             self._fail(error)
             return
         failpoint.reach("after_write")
@@ -323,10 +325,10 @@ class Committer:
         if self._stalled:
             waiting += [submission.answer for submission in self._stalled.submissions]
         for answer in waiting:
-            self._answer_with(answer, error)
+            self._answer_with(answer, _once_more(error))
         for _, waiter in self._durable_waiters:
             if not waiter.done():
-                waiter.set_exception(error)
+                waiter.set_exception(_once_more(error))
         self._queue.clear()
         self.queued_events = 0
         self._durable_waiters.clear()
@@ -337,3 +339,8 @@ class Committer:
     def _answer_with(answer: asyncio.Future[Verdict], error: Exception) -> None:
         if not answer.done():
             answer.set_exception(error)
+
+
+def _once_more(error: StorageFailed) -> StorageFailed:
+    """The same for another caller: one exception raised in many tasks collects all their frames."""
+    return StorageFailed(str(error))

@@ -13,6 +13,7 @@ import grpc
 import structlog
 
 from trackd.metrics import CallMetrics
+from trackd.store.errors import StorageFailed
 from trackd.wire.errors import STOPPING, CallError, abort, overloaded, told
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs know no raw bytes
@@ -96,7 +97,8 @@ class Calls:
     @staticmethod
     def _told(method: str, error: Exception) -> CallError:
         answer = told(error)
-        if not isinstance(error, CallError):
+        # A storage failure ends every call at once; it is logged once, by the wiring.
+        if not isinstance(error, CallError | StorageFailed):
             _log.error("call failed", method=method, told=answer.reason, exc_info=error)
         return answer
 
