@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackd.store import failpoint, rebuild, replay
-from trackd.store.committer import STALL_RETRY_S, CommitFigures, Committer
+from trackd.store.committer import CommitFigures, Committer
 from trackd.store.engine import Engine
 from trackd.store.errors import DataBehind, StorageFailed, WrongData
 from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix
@@ -174,9 +174,8 @@ class Partition:
         """
         row = self.statuses.get(key)
         while row and status_position(row) > self.committer.written_position:
-            # A stall: the status is ahead of the tables.
-            await asyncio.sleep(STALL_RETRY_S)
-            await self.committer.durable(self.committer.written_position)
+            # A stall, or a failure: the status is ahead of the tables.
+            await self.committer.durable(status_position(row))
             row = self.statuses.get(key)
         if row is None:
             return None

@@ -194,7 +194,8 @@ class Settings(BaseSettings):
         "Size of one answer; a page of a timeline that would be larger is cut short, with a token"
         " for the rest.",
     )
-    event_bytes_max: Annotated[Size, _within(KIB, MIB)] = _setting(
+    # As the log keeps the length of an event in 16 bits, with room for what the server adds.
+    event_bytes_max: Annotated[Size, _within(KIB, 60 * KIB)] = _setting(
         ByteSize(32 * KIB),
         LIMITS,
         "Size of one event as it is sent; a larger one is rejected with FIELD_TOO_LONG.",
