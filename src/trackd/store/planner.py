@@ -193,13 +193,15 @@ class Planner:
             fingerprints = row[last_end:]
             id_hash = xxh3_64_digest(event_id.encode())
             order = pack_order(occurred_at_ms, code, id_hash)
-            if (id_hash[:4] in fingerprints or count >= count_max) and self._is_no_news(
+            known = id_hash[:4] in fingerprints
+            if (known or count >= count_max) and self._is_no_news(
                 verdict,
                 key=key,
                 order=order,
                 index=index,
                 event_id=event_id,
                 wire=wire,
+                known=known,
                 count=count,
             ):
                 continue
@@ -254,15 +256,15 @@ class Planner:
         index: int,
         event_id: str,
         wire: bytes,
+        known: bool,
         count: int,
     ) -> bool:
-        """Whether a scan is a repeat, a conflict or one too many; counted in the verdict if so."""
-        earlier = self._events.get(key + order) or self._engine.get(Table.EVENTS, key + order)
-        if earlier is None:
-            # Another time or code under the same id, or only the same four bytes of its hash.
-            for event_key, value in self._timeline(key):
-                if event_key[-ID_LENGTH:] == order[-ID_LENGTH:]:
-                    earlier = value
+        """Whether a scan is a repeat, a conflict or one too many; counted in the verdict if so.
+
+        known: the waybill may have an event of this id. If not, nothing is looked up: a waybill that
+        is full must not cost more than one that is not.
+        """
+        earlier = self._earlier(key, order) if known else None
         if earlier is not None and is_same_scan(earlier, wire):
             verdict.duplicates += 1
             return True
@@ -276,6 +278,16 @@ class Planner:
             return False
         verdict.rejections.append((index, fault))
         return True
+
+    def _earlier(self, key: bytes, order: bytes) -> bytes | None:
+        """The waybill's event with the id of the one at order; None if it has none."""
+        same = self._events.get(key + order) or self._engine.get(Table.EVENTS, key + order)
+        if same is None:
+            # Another time or code under the same id, or only the same four bytes of its hash.
+            for event_key, value in self._timeline(key):
+                if event_key[-ID_LENGTH:] == order[-ID_LENGTH:]:
+                    return value
+        return same
 
     def _timeline(self, key: bytes) -> list[tuple[bytes, bytes]]:
         """A waybill's events, those of the plan being made included, in order."""
