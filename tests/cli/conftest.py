@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
 from tests.harness.server import ServerProcess
+from trackd.cli.main import application
 
 ROOT = Path(__file__).parents[2]
 TRACKD = Path(sys.executable).with_name("trackd")
@@ -60,6 +62,16 @@ def run(
         check=False,
     )
     return Ran(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+def run_here(*words: object, env: dict[str, str | None] | None = None) -> Ran:
+    """Runs a command that ends before it talks to a server, without the cost of a process."""
+    own: dict[str, str | None] = {name: None for name in os.environ if name.startswith("TRACKD_")}
+    arguments = [str(word) for word in words]
+    runner = CliRunner(env=own | {"COLUMNS": "200", "TERM": "dumb"} | (env or {}))
+    ended = runner.invoke(application(arguments[0]), arguments)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return Ran(ended.exit_code, ended.stdout, ended.stderr)
 
 
 @pytest.fixture(scope="session")

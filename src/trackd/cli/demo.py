@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackd.cli.server_option import DEFAULT_SERVER
-from trackd.cli.terminal import DONE, USAGE, examples, fail, note, results
+from trackd.cli.terminal import USAGE, examples, fail, note, results
 
 if TYPE_CHECKING:
     from trackd.cli.showcase.child import ServerChild
@@ -27,37 +27,46 @@ EPILOG = examples(
 )
 
 
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR", help="Where the server keeps its data. [dim]Default: trackd-data[/dim]"
+    ),
+]
+Grpc = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Where the server listens. [dim]Default: 127.0.0.1:50551[/dim]"
+    ),
+]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", help="Where its metrics are. [dim]Default: 127.0.0.1:9551[/dim]"
+    ),
+]
+Parcels = Annotated[
+    int, typer.Option(min=100, metavar="N", help="Parcels of the last days, about 15 scans each.")
+]
+ScanRate = Annotated[
+    int, typer.Option(min=10, metavar="N", help="Scans a second while it catches up with them.")
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Makes the same network again, on new data. [dim]Default: random[/dim]"
+    ),
+]
+
+
 def command(
     *,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="Where the server keeps its data. [dim]Default: trackd-data[/dim]"
-        ),
-    ] = None,
-    grpc: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="Where the server listens. [dim]Default: 127.0.0.1:50551[/dim]",
-        ),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT", help="Where its metrics are. [dim]Default: 127.0.0.1:9551[/dim]"
-        ),
-    ] = None,
-    parcels: Annotated[
-        int, typer.Option(min=100, help="Parcels of the last days, about 15 scans each.")
-    ] = 4_000,
-    rate: Annotated[
-        int, typer.Option(min=10, help="Scans a second while it catches up with them.")
-    ] = 2_000,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="Makes the same network again, on new data. [dim]Default: random[/dim]"),
-    ] = None,
+    data: Data = None,
+    grpc: Grpc = None,
+    metrics: Metrics = None,
+    parcels: Parcels = 4_000,
+    rate: ScanRate = 2_000,
+    seed: Seed = None,
 ) -> None:
     """Start a server and stream a courier network's scans into it.
 
@@ -67,13 +76,16 @@ def command(
 
     Run it again on the same data, and more parcels are added.
     """
-    flags = {
-        name: value
-        for name, value in (("data", data), ("grpc", grpc), ("metrics", metrics))
-        if value is not None
-    }
+    given = {"data": data, "grpc": grpc, "metrics": metrics}
+    flags = {name: value for name, value in given.items() if value is not None}
     settings = _settings(flags)
     _refuse_taken_ports(settings)
+    number = secrets.randbelow(1 << 32) if seed is None else seed
+    raise typer.Exit(_run(flags, settings, seed=number, parcels=parcels, rate=rate))
+
+
+def _run(flags: dict[str, str], settings: "Settings", *, seed: int, parcels: int, rate: int) -> int:
+    """Starts the server, streams until told to stop, stops the server; its exit code."""
     from trackd.cli.showcase.child import ServerChild, ServerEndedError
 
     log = settings.data.with_name(settings.data.name + ".log")
@@ -83,8 +95,7 @@ def command(
     try:
         child.wait_until_ready()
         note(f"The server is ready at {child.grpc}: data in {settings.data}, its log in {log}")
-        number = secrets.randbelow(1 << 32) if seed is None else seed
-        asyncio.run(_stream(child, seed=number, parcels=parcels, rate=rate))
+        asyncio.run(_stream(child, seed=seed, parcels=parcels, rate=rate))
         note("The network has stopped. Stopping the server ...")
     except ServerEndedError as error:
         fail(str(error), code=error.code)
@@ -92,7 +103,7 @@ def command(
         note("Stopping ...")
     finally:
         code = child.stop()
-    raise typer.Exit(code or DONE)
+    return code
 
 
 def _settings(flags: dict[str, str]) -> "Settings":

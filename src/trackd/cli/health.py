@@ -16,7 +16,9 @@ EPILOG = examples(
 
 def command(
     *,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 3.0,
+    timeout_s: Annotated[
+        float, typer.Option(min=0.1, metavar="N", help="Seconds to wait for an answer.")
+    ] = 3.0,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Ask whether a server answers.

@@ -26,56 +26,64 @@ EPILOG = examples(
     "zcat scans-*.gz | trackd ingest - --server tracking:50551",
     "",
     "A line of JSON:",
-    '{"event_id": "PDA-7:42", "waybill_number": "SF1234567890", "code": "PICKED_UP",',
-    '"occurred_at_ms": 1763800000000, "facility_code": "SHA-01"}',
+    '{"event_id": "PDA-7:42", "waybill_number": "SF1234567890",',
+    ' "code": "PICKED_UP", "occurred_at_ms": 1763800000000}',
 )
 
 
+File = Annotated[Path, typer.Argument(metavar="FILE|-", help="What to send; - is standard input.")]
+Mapping = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="FILE|- is CSV, and this TOML file says which columns become which events;"
+        " examples/olist.toml is one, with comments.",
+    ),
+]
+Rejected = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Where to list what was not stored: line number, reason, text."
+        " [dim]Default: FILE.rejected.jsonl[/dim]",
+    ),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where to keep how far the file was sent. [dim]Default: beside the file[/dim]",
+    ),
+]
+FromStart = Annotated[bool, typer.Option("--from-start", help="Forget how far the file was sent.")]
+BatchEvents = Annotated[
+    int, typer.Option(min=1, max=1000, metavar="N", help="Events to send together, 1 to 1000.")
+]
+InFlight = Annotated[
+    int, typer.Option(min=1, max=256, metavar="N", help="Batches on their way at a time, 1 to 256.")
+]
+Patience = Annotated[
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Seconds to keep trying when the server goes away on the way."
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 1 when anything was rejected.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
+
+
 def command(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE|-", help="What to send; - is standard input.")
-    ],
+    file: File,
     *,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="FILE|- is CSV, and this TOML file says which columns become which events;"
-            " examples/olist.toml is one, with comments.",
-        ),
-    ] = None,
-    rejected: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Where to list what was not stored: line number, reason, text."
-            " [dim]Default: FILE.rejected.jsonl[/dim]",
-        ),
-    ] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Where to keep how far the file was sent. [dim]Default: beside the file[/dim]",
-        ),
-    ] = None,
-    from_start: Annotated[
-        bool, typer.Option("--from-start", help="Forget how far the file was sent.")
-    ] = False,
-    batch_events: Annotated[
-        int, typer.Option(min=1, max=1000, help="Events to send together.")
-    ] = 500,
-    in_flight: Annotated[
-        int, typer.Option(min=1, max=256, help="Batches on their way at a time.")
-    ] = 8,
-    patience_s: Annotated[
-        int,
-        typer.Option(min=1, help="Seconds to keep trying when the server goes away on the way."),
-    ] = 60,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 when anything was rejected.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    mapping: Mapping = None,
+    rejected: Rejected = None,
+    state: State = None,
+    from_start: FromStart = False,
+    batch_events: BatchEvents = 500,
+    in_flight: InFlight = 8,
+    patience_s: Patience = 60,
+    strict: Strict = False,
+    json: Json = False,
     server: Server = DEFAULT_SERVER,
 ) -> None:
     """Send scans from a file: JSON lines, or CSV with a mapping. Either may be gzip.
@@ -89,9 +97,7 @@ def command(
 
     Exit codes: 0 everything was sent, 1 it was not, 2 usage, 130 interrupted.
     """
-    from trackd.cli.files.mapping import MappingError
-    from trackd.cli.files.run import Job, run
-    from trackd.client.errors import TrackdError
+    from trackd.cli.files.run import Job
 
     if mapping is None and _looks_like_csv(file):
         fail(f"{file} is CSV, so --mapping FILE has to say what its columns mean", code=USAGE)
@@ -107,18 +113,27 @@ def command(
         timeout_ms=patience_s * 1000,
         server=server,
     )
+    outcome = _run(job)
+    _tell(job, outcome, json=json)
+    raise typer.Exit(_exit_code(outcome, strict=strict))
+
+
+def _run(job: "Job") -> "Outcome":
+    """Sends the file; ends the command for what is wrong before the first line."""
+    from trackd.cli.files.mapping import MappingError
+    from trackd.cli.files.run import run
+    from trackd.client.errors import TrackdError
+
     try:
-        outcome = run(job, say=note)
+        return run(job, say=note)
     except MappingError as error:
         fail(str(error), code=USAGE)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except TrackdError as error:
-        fail(explain(error, server=server))
+        fail(explain(error, server=job.server))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
-    _tell(job, outcome, json=json)
-    raise typer.Exit(_exit_code(outcome, strict=strict))
 
 
 def _looks_like_csv(file: Path) -> bool:

@@ -48,7 +48,9 @@ class _Reading:
 def command(
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Again and again, until Ctrl-C.")] = False,
-    interval_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two.")] = 1.0,
+    interval_s: Annotated[
+        float, typer.Option(min=0.1, metavar="N", help="Seconds between two.")
+    ] = 1.0,
     json: Annotated[
         bool, typer.Option("--json", help="A line of JSON, with the field names of GetStats.")
     ] = False,

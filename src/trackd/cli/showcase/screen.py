@@ -57,15 +57,16 @@ class Terminal:
 
     def __init__(self) -> None:
         self._rate = _Rate()
+        self._caught_up = False  # from the first time it is closed
         self._progress = Progress(disable=True)
         self._task = TaskID(0)
 
     def __enter__(self) -> Self:
+        bar = () if self._caught_up else (BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
+            *bar,
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
@@ -80,6 +81,7 @@ class Terminal:
         traceback: TracebackType | None,
     ) -> None:
         self._progress.stop()
+        self._caught_up = True
 
     def catching_up(self, figures: Figures) -> None:
         """Moves the bar."""
