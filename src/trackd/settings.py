@@ -309,8 +309,6 @@ class Settings(BaseSettings):
                     " 127.0.0.1, or say --unsafe-plaintext (TRACKD_UNSAFE_PLAINTEXT=true) if that"
                     " is meant"
                 )
-        if self.event_bytes_max > self.message_bytes_max:
-            raise ValueError("event_bytes_max must not be larger than message_bytes_max")
         if self.commit_events_max > self.ingest_queue_events_max:
             raise ValueError("commit_events_max must not be larger than ingest_queue_events_max")
         return self
