@@ -192,7 +192,7 @@ class Settings(BaseSettings):
         ByteSize(4 * MIB),
         LIMITS,
         "Size of one answer; a page of a timeline that would be larger is cut short, with a token"
-        " for the rest, and a look-up of many waybills ends with RESOURCE_EXHAUSTED: ask for fewer.",
+        " for the rest, and a look-up of too many waybills ends with RESOURCE_EXHAUSTED.",
     )
     # As the log keeps the length of an event in 16 bits, with room for what the server adds.
     event_bytes_max: Annotated[Size, _within(KIB, 60 * KIB)] = _setting(
@@ -219,7 +219,7 @@ class Settings(BaseSettings):
     commit_events_max: int = _setting(
         1_000,
         LIMITS,
-        "Events that one commit of a partition holds; what would be more waits for the next one, and"
+        "Events that one commit of a partition holds; what would be more waits for the next one;"
         " a batch that is larger by itself has a commit of its own.",
         ge=1,
         le=4_000,
