@@ -208,6 +208,7 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, track
         ("scans.jsonl --mapping scans.jsonl", 2, "is not TOML"),
         ("scans.jsonl --batch-events 1001", 2, "--batch-events"),
         ("scans.jsonl --server nowhere", 2, "HOST:PORT"),
+        ("scans.jsonl --rejected ./scans.jsonl", 2, "the file that is to be sent"),
     ],
 )
 def test_a_slip_is_told_before_anything_is_sent(
@@ -217,6 +218,7 @@ def test_a_slip_is_told_before_anything_is_sent(
     ran = run_here("ingest", *words.split(), env={"TRACKD_SERVER": server.grpc})
     assert ran.code == code
     assert told in ran.err
+    assert Path("scans.jsonl").stat().st_size > 0
 
 
 @pytest.fixture

@@ -77,6 +77,13 @@ def test_programs_get_documents(tracked: Trackd) -> None:
     assert [event["event_id"] for event in many["events"]] == [str(n) for n in range(1_199, -1, -1)]
 
 
+def test_a_terminal_of_another_encoding_gets_what_it_can_show(tracked: Trackd) -> None:
+    """A flag or a remark that cannot be shown costs no timeline."""
+    ran = tracked("track", "TRACK-1", env={"PYTHONIOENCODING": "ascii"})
+    assert ran.code == 0
+    assert "TRACK-1  Delivered  ? Damaged" in ran.out
+
+
 def test_a_long_story_is_cut_short_and_says_so(tracked: Trackd) -> None:
     """The latest scans, and how many more there are."""
     lines = tracked("track", "TRACK-2", "--lang", "en").out.splitlines()

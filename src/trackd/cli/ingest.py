@@ -101,6 +101,8 @@ def command(
 
     if mapping is None and _looks_like_csv(file):
         fail(f"{file} is CSV, so --mapping FILE has to say what its columns mean", code=USAGE)
+    if rejected is not None and rejected.exists() and file.exists() and rejected.samefile(file):
+        fail("--rejected names the file that is to be sent", code=USAGE)
     refuse_if_nobody_listens(server)
     job = Job(
         path=None if str(file) == "-" else file,

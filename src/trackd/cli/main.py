@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import cleandoc
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -52,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 the work failed, 2 usage, 75 the data directory is in use, 78 the data is
     behind what was acknowledged, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character shows a question mark, and the rest.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     # The command is the first word: no option before it takes a value.
     wanted = next((word for word in words if not word.startswith("-")), None)
