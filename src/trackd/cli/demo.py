@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EPILOG = examples(
     "trackd demo",
     "trackd demo --parcels 50000 --rate 20000",
-    "trackd demo --data /tmp/demo --grpc 127.0.0.1:60551 --metrics 127.0.0.1:0",
+    "trackd demo --data demo-data --grpc 127.0.0.1:60551 --metrics 127.0.0.1:0",
 )
 
 
