@@ -14,7 +14,7 @@ import structlog
 
 from trackd.metrics import CallMetrics
 from trackd.store.errors import StorageFailed
-from trackd.wire.errors import STOPPING, CallError, abort, overloaded, told
+from trackd.wire.errors import CallError, abort, overloaded, stopping, told
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs know no raw bytes
 Unary = Callable[[bytes, Context], Awaitable[bytes]]
@@ -53,7 +53,7 @@ class Calls:
             self._enter()
             try:
                 if self.stopping.is_set():
-                    raise STOPPING
+                    raise stopping()
                 with limit:
                     response = await behaviour(request, context)
                 code = grpc.StatusCode.OK
@@ -78,7 +78,7 @@ class Calls:
             self._enter()
             try:
                 if self.stopping.is_set():
-                    raise STOPPING
+                    raise stopping()
                 with limit:
                     await behaviour(requests, context)
                 code = grpc.StatusCode.OK

@@ -33,6 +33,11 @@ class DoorLimits:
     reads_in_flight_max: int
     streams_max: int
 
+    @property
+    def pending_calls_max(self) -> int:
+        """How many calls may wait to be taken: as many as could be at work."""
+        return self.unary_ingest_in_flight_max + self.reads_in_flight_max + self.streams_max
+
 
 class Door:
     """The gRPC server, and its health."""
@@ -121,4 +126,8 @@ def _options(limits: DoorLimits) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.so_reuseport", 0),
+        # Beyond about 1,000 calls that wait to be taken gRPC's core cancels some at random; it is
+        # ours to say who comes back later, with a reason and a delay.
+        ("grpc.server.max_pending_requests", limits.pending_calls_max),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * limits.pending_calls_max),
     ]

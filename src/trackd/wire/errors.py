@@ -77,21 +77,37 @@ def overloaded(what: str, limit: int, retry_after_s: float = 0.1) -> CallError:
     )
 
 
-LOW_SPACE = CallError(
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    "DISK_NEARLY_FULL",
-    "the server's disk is nearly full: nothing is stored until there is space; reads go on",
-    retry_after_s=5.0,
-)
-STOPPING = CallError(
-    grpc.StatusCode.UNAVAILABLE,
-    "SERVER_STOPPING",
-    "the server is stopping: send again what was not acknowledged",
-    retry_after_s=1.0,
-)
-MALFORMED = CallError(
-    grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the request cannot be parsed"
-)
+# Made anew each time: an exception that is raised again and again collects the frames of all its
+# callers, with their requests.
+
+
+def low_space() -> CallError:
+    """Nothing is written while the disk is nearly full."""
+    return CallError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "DISK_NEARLY_FULL",
+        "the server's disk is nearly full: nothing is stored until there is space; reads go on",
+        retry_after_s=5.0,
+    )
+
+
+def stopping() -> CallError:
+    """No call begins any more."""
+    return CallError(
+        grpc.StatusCode.UNAVAILABLE,
+        "SERVER_STOPPING",
+        "the server is stopping: send again what was not acknowledged",
+        retry_after_s=1.0,
+    )
+
+
+def malformed() -> CallError:
+    """Bytes that are no request."""
+    return CallError(
+        grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST", "the request cannot be parsed"
+    )
+
+
 _STORAGE_FAILED = CallError(
     grpc.StatusCode.UNAVAILABLE,
     "STORAGE_FAILED",

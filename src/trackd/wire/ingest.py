@@ -9,7 +9,7 @@ from trackd.partition import Partition
 from trackd.store.planner import Verdict
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls, Context
-from trackd.wire.errors import LOW_SPACE, STOPPING, overloaded
+from trackd.wire.errors import low_space, overloaded, stopping
 from trackd.wire.scans import Batch, ScanReader
 
 Pending = tuple[Batch, list[tuple[int, "asyncio.Future[Verdict]"]]]
@@ -48,7 +48,7 @@ class IngestService:
         """AppendEvents."""
         batch = self._reader.read_append(request, _now_ms())
         if self._space.low:
-            raise LOW_SPACE
+            raise low_space()
         for partition, scans in zip(self._partitions, batch.scans, strict=True):
             if scans and partition.committer.queued_events > self._queue_events_max:
                 raise overloaded("events waiting for their commit", self._queue_events_max)
@@ -63,8 +63,8 @@ class IngestService:
         room = asyncio.Semaphore(self._batches_in_flight_max)
         reading = asyncio.ensure_future(self._read(requests, pending, room))
         answering = asyncio.ensure_future(self._answer(context, pending, room))
-        stopping = asyncio.ensure_future(self._calls.stopping.wait())
-        tasks = (reading, answering, stopping)
+        told_to_stop = asyncio.ensure_future(self._calls.stopping.wait())
+        tasks = (reading, answering, told_to_stop)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             reading.cancel()
@@ -73,8 +73,8 @@ class IngestService:
             await answering
             if reading.done() and not reading.cancelled():
                 reading.result()
-            if stopping.done():
-                raise STOPPING
+            if told_to_stop.done():
+                raise stopping()
         finally:
             for task in tasks:
                 task.cancel()
@@ -86,7 +86,7 @@ class IngestService:
         async for request in requests:
             batch = self._reader.read_stream(request, _now_ms())
             if self._space.low:
-                raise LOW_SPACE
+                raise low_space()
             await room.acquire()
             for partition, scans in zip(self._partitions, batch.scans, strict=True):
                 if scans:

@@ -30,7 +30,7 @@ from trackd.store.keys import HASH_LENGTH, partition_of, status_key
 from trackd.store.planner import ScanTuple
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
-from trackd.wire.errors import MALFORMED, invalid
+from trackd.wire.errors import invalid, malformed
 from trackd.wire.slices import AppendSlices, StreamSlices
 
 BATCH_ID_LENGTH_MAX = 64
@@ -189,7 +189,7 @@ def _wires(message: Any, request: bytes) -> Any:
     try:
         return message.FromString(request)
     except DecodeError:
-        raise MALFORMED from None
+        raise malformed() from None
 
 
 def _event_or_none(wire: bytes) -> ScanEvent | None:

@@ -21,7 +21,7 @@ from trackd.v1.tracking_pb2 import (
 from trackd.wire import answers, positions
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Context
-from trackd.wire.errors import MALFORMED, CallError, invalid
+from trackd.wire.errors import CallError, invalid, malformed
 
 BATCH_WAYBILLS_MAX = 500
 PAGE_SIZE_MAX = 500
@@ -140,7 +140,7 @@ def _parsed(message: Any, request: bytes) -> Any:
     try:
         return message.FromString(request)
     except DecodeError:
-        raise MALFORMED from None
+        raise malformed() from None
 
 
 def _waybill_number(text: str, field: str = "waybill_number") -> str:
