@@ -158,7 +158,7 @@ class SmallDisk(_Mount):
         """Somebody else's file takes all but leave_bytes; returns it."""
         ballast = self.path / "ballast"
         with ballast.open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, self.free_bytes - leave_bytes)
+            os.posix_fallocate(file.fileno(), file.tell(), self.free_bytes - leave_bytes)
         return ballast
 
 

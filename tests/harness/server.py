@@ -53,18 +53,22 @@ class ServerProcess:
     def start(self, *more_flags: str, timeout_s: float = START_TIMEOUT_S) -> "ServerProcess":
         """Starts it and returns when it can answer; ServerFailed if it ends or hangs before."""
         self.launch(*more_flags)
+        if not self.became_ready(timeout_s):
+            raise ServerFailed(f"ended with {self.exit_code} before it was ready\n{self.log_end}")
+        return self
+
+    def became_ready(self, timeout_s: float = START_TIMEOUT_S) -> bool:
+        """Waits until it can answer, or has ended without; ServerFailed if it does neither."""
         deadline = time.monotonic() + timeout_s
         while not (ready := READY.search(self._read("out"))):
-            if self._running_process().poll() is not None:
-                raise ServerFailed(
-                    f"ended with {self.exit_code} before it was ready\n{self.log_end}"
-                )
+            if not self.running:
+                return False
             if time.monotonic() > deadline:
                 self.kill()
                 raise ServerFailed(f"not ready within {timeout_s:g} s\n{self.log_end}")
             time.sleep(_POLL_S)
         self.grpc, self.metrics = ready.groups()
-        return self
+        return True
 
     def launch(self, *more_flags: str) -> None:
         """Starts it without waiting for anything."""
@@ -103,6 +107,14 @@ class ServerProcess:
         """SIGTERM, and waits for the end; the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_s)
+
+    def logged(self, text: str, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Returns when its log holds the text; ServerFailed if it never comes."""
+        deadline = time.monotonic() + timeout_s
+        while text not in self.log:
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"no {text!r} within {timeout_s:g} s\n{self.log_end}")
+            time.sleep(_POLL_S)
 
     def signal(self, number: int) -> None:
         """Sends a signal, if there is anybody to get it."""
