@@ -7,6 +7,7 @@ still vanish: what is newer than the durable position is waited for.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,7 +196,11 @@ class Partition:
 
     def bytes_on_disk(self) -> int:
         """The size of the partition's files. Blocks: call it from a thread."""
-        return sum(file.stat().st_size for file in self._path.iterdir() if file.is_file())
+        size = 0
+        for file in self._path.iterdir():
+            with suppress(FileNotFoundError):  # a compaction may have deleted it by now
+                size += file.stat().st_size
+        return size
 
     # What it shows of itself; may be asked from another thread.
 
