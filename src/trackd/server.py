@@ -54,7 +54,8 @@ _SPACE_HYSTERESIS = 1.25
 # Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
 # would be seen.
 _SWITCH_INTERVAL_S = 0.0005
-_GC_THRESHOLDS = (50_000, 20, 100)
+# The second one bounds what failed calls leave behind until it is found: some 20 MB.
+_GC_THRESHOLDS = (50_000, 5, 100)
 # How long callers have to hear of a storage failure before the process is gone.
 _FAILURE_GRACE_S = 0.5
 

@@ -168,6 +168,14 @@ class ServerProcess:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
+    @property
+    def peak_resident_bytes(self) -> int:
+        """The most memory that the process has held so far."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+        raise AssertionError("the kernel tells no VmHWM")
+
     def scrape(self) -> dict[str, float]:
         """/metrics now: sample line without its value, as printed (`name{label="x"}`) -> value."""
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
