@@ -261,8 +261,8 @@ class Planner:
     ) -> bool:
         """Whether a scan is a repeat, a conflict or one too many; counted in the verdict if so.
 
-        known: the waybill may have an event of this id. If not, nothing is looked up: a waybill that
-        is full must not cost more than one that is not.
+        known: the waybill may have an event of this id. If not, nothing is looked up: a waybill
+        that is full must not cost more than one that is not.
         """
         earlier = self._earlier(key, order) if known else None
         if earlier is not None and is_same_scan(earlier, wire):
