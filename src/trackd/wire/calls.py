@@ -7,7 +7,7 @@ has run.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -17,8 +17,8 @@ from trackd.store.errors import StorageFailed
 from trackd.wire.errors import CallError, abort, overloaded, stopping, told
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs know no raw bytes
-Unary = Callable[[bytes, Context], Awaitable[bytes]]
-Stream = Callable[[Any, Context], Awaitable[None]]
+Request = TypeVar("Request")  # bytes, or an iterator over them
+Answer = TypeVar("Answer")  # bytes, or nothing from a stream, which writes its answers itself
 
 _log = structlog.get_logger()
 
@@ -43,11 +43,16 @@ class Calls:
         """Returns once no call is at work."""
         await self._idle.wait()
 
-    def unary(self, method: str, limit: "Limit", behaviour: Unary) -> Unary:
-        """Wraps a handler that takes request bytes and returns response bytes or raises."""
+    def around(
+        self,
+        method: str,
+        limit: "Limit",
+        behaviour: Callable[[Request, Context], Awaitable[Answer]],
+    ) -> Callable[[Request, Context], Awaitable[Answer]]:
+        """Wraps a handler, which returns its answer or writes it, or raises."""
         observe = self._metrics.observer(method)
 
-        async def call(request: bytes, context: Context) -> bytes:
+        async def call(request: Request, context: Context) -> Answer:
             began = time.perf_counter()
             code = grpc.StatusCode.CANCELLED
             self._enter()
@@ -55,39 +60,16 @@ class Calls:
                 if self.stopping.is_set():
                     raise stopping()
                 with limit:
-                    response = await behaviour(request, context)
+                    answer = await behaviour(request, context)
                 code = grpc.StatusCode.OK
-                return response
-            except Exception as error:
-                answer = self._told(method, error)
-                code = answer.code
-                await abort(context, answer)
-            finally:
-                self._leave()
-                observe(code.name, time.perf_counter() - began)
-
-        return call
-
-    def stream(self, method: str, limit: "Limit", behaviour: Stream) -> Stream:
-        """Wraps a handler of a stream, which writes its answers itself."""
-        observe = self._metrics.observer(method)
-
-        async def call(requests: Any, context: Context) -> None:
-            began = time.perf_counter()
-            code = grpc.StatusCode.CANCELLED
-            self._enter()
-            try:
-                if self.stopping.is_set():
-                    raise stopping()
-                with limit:
-                    await behaviour(requests, context)
-                code = grpc.StatusCode.OK
+                return answer
             except grpc.aio.InternalError:
-                pass  # the caller is gone; there is nobody to tell
+                # The caller is gone: nobody reads what is returned, and there is nobody to tell.
+                return None  # type: ignore[return-value]
             except Exception as error:
-                answer = self._told(method, error)
-                code = answer.code
-                await abort(context, answer)
+                refusal = self._told(method, error)
+                code = refusal.code
+                await abort(context, refusal)
             finally:
                 self._leave()
                 observe(code.name, time.perf_counter() - began)

@@ -3,6 +3,7 @@
 Every method takes and gives raw bytes, so that the hot ones decide themselves what to parse.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from grpc_reflection.v1alpha import reflection
 
 from trackd.v1 import admin_pb2, ingest_pb2, tracking_pb2
 from trackd.wire.admin import AdminService
-from trackd.wire.calls import Calls, Limit, Stream, Unary
+from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
 from trackd.wire.tracking import TrackingService
 
@@ -59,31 +60,33 @@ class Door:
         streams = Limit("ingest streams", limits.streams_max)
         reads = Limit("read calls", limits.reads_in_flight_max)
         admins = Limit("admin calls", _ADMIN_CALLS_MAX)
-        self._add(
-            _INGEST,
-            AppendEvents=_unary(calls, f"{_INGEST}/AppendEvents", appends, ingest.append_events),
-            StreamEvents=_stream(calls, f"{_INGEST}/StreamEvents", streams, ingest.stream_events),
-        )
-        self._add(
-            _TRACKING,
-            GetStatus=_unary(calls, f"{_TRACKING}/GetStatus", reads, tracking.get_status),
-            BatchGetStatus=_unary(
-                calls, f"{_TRACKING}/BatchGetStatus", reads, tracking.batch_get_status
-            ),
-            GetTimeline=_unary(calls, f"{_TRACKING}/GetTimeline", reads, tracking.get_timeline),
-        )
-        self._add(
-            _ADMIN,
-            GetTopology=_unary(calls, f"{_ADMIN}/GetTopology", admins, admin.get_topology),
-            GetStats=_unary(calls, f"{_ADMIN}/GetStats", admins, admin.get_stats),
-        )
+        self._add(calls, _INGEST, "AppendEvents", appends, ingest.append_events)
+        self._add(calls, _INGEST, "StreamEvents", streams, ingest.stream_events, stream=True)
+        self._add(calls, _TRACKING, "GetStatus", reads, tracking.get_status)
+        self._add(calls, _TRACKING, "BatchGetStatus", reads, tracking.batch_get_status)
+        self._add(calls, _TRACKING, "GetTimeline", reads, tracking.get_timeline)
+        self._add(calls, _ADMIN, "GetTopology", admins, admin.get_topology)
+        self._add(calls, _ADMIN, "GetStats", admins, admin.get_stats)
         if with_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
-    def _add(self, service: str, **methods: Any) -> None:
-        handler = grpc.method_handlers_generic_handler(service, methods)
-        self._server.add_generic_rpc_handlers((handler,))
+    def _add(
+        self,
+        calls: Calls,
+        service: str,
+        method: str,
+        limit: Limit,
+        behaviour: Callable[[Any, Context], Awaitable[Any]],
+        *,
+        stream: bool = False,
+    ) -> None:
+        kind = (
+            grpc.stream_stream_rpc_method_handler if stream else grpc.unary_unary_rpc_method_handler
+        )
+        handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour))
+        generic = grpc.method_handlers_generic_handler(service, {method: handler})
+        self._server.add_generic_rpc_handlers((generic,))
 
     async def open(self, address: str) -> int:
         """Listens; the port that was taken. Raises RuntimeError if the address is taken."""
@@ -101,14 +104,6 @@ class Door:
     async def close(self, grace_s: float) -> None:
         """Refuses new calls and gives running ones grace_s seconds."""
         await self._server.stop(grace_s)
-
-
-def _unary(calls: Calls, method: str, limit: Limit, behaviour: Unary) -> Any:
-    return grpc.unary_unary_rpc_method_handler(calls.unary(method, limit, behaviour))
-
-
-def _stream(calls: Calls, method: str, limit: Limit, behaviour: Stream) -> Any:
-    return grpc.stream_stream_rpc_method_handler(calls.stream(method, limit, behaviour))
 
 
 def _options(limits: DoorLimits) -> list[tuple[str, int]]:
