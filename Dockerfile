@@ -12,7 +12,7 @@
 FROM python:3.11-slim AS build
 WORKDIR /src
 COPY requirements/build.txt requirements/
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml LICENSE README.md ./
 COPY scripts/image.sh scripts/
 COPY src/ src/
 RUN scripts/image.sh wheel /dist
