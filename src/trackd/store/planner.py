@@ -6,7 +6,7 @@ the rest is elegant, because a microsecond here is a tenth of the machine; the f
 docs/ARCHITECTURE.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_digest
@@ -99,8 +99,9 @@ class Planner:
         self._write_back_rows_max = write_back_rows_max
         self.position = position
         self._recorded_at_ms = recorded_at_ms
-        # The rows of the plan being made; slow paths look into them.
-        self._events: dict[bytes, bytes] = {}
+        # Of the plan being made: the event rows, and the status rows by key.
+        self._events: list[tuple[bytes, bytes]] = []
+        self._changed: dict[bytes, bytes] = {}
 
     def plan(self, submissions: Sequence[Sequence[ScanTuple]], now_ms: int) -> Plan:
         """Plans one commit for the scans of submissions, in order.
@@ -110,18 +111,22 @@ class Planner:
         # A clock that goes back must not make recorded times go back.
         recorded_at_ms = max(now_ms, self._recorded_at_ms)
         first_position = self.position + 1
-        self._events = {}
-        rows, clean = self._rows_of(submissions)
+        self._events = []
+        dirty_row = self._statuses.dirty.get
+        rows = [[dirty_row(scan[1]) for scan in scans] for scans in submissions]
+        clean = _clean(submissions, rows)
+        known = self._statuses.fetch(clean) if clean else {}
         changed: dict[bytes, bytes] = {}
+        self._changed = changed
         entries: list[bytes] = []
         verdicts = []
-        for scans in submissions:
+        for scans, found in zip(submissions, rows, strict=True):
             verdict = Verdict()
             self._plan_scans(
                 scans,
                 verdict,
-                rows=rows,
-                changed=changed,
+                rows=found,
+                known=known,
                 entries=entries,
                 recorded_at_ms=recorded_at_ms,
             )
@@ -135,7 +140,7 @@ class Planner:
             self.position += len(entries)
             head = records.BLOCK_HEAD.pack(records.FORMAT_VERSION, recorded_at_ms, len(entries))
             block = head + b"".join(entries)
-            batch.append((Table.EVENTS, self._events.items()))
+            batch.append((Table.EVENTS, self._events))
             batch.append((Table.LOG, [(position_key(self.position), block)]))
             self._statuses.put(changed, clean, first_position)
         write_back = self._statuses.due(self.position, self._write_back_rows_max)
@@ -150,41 +155,22 @@ class Planner:
             return None
         return Plan(rows_of(write_back), [], self.position, 0, write_back)
 
-    def _rows_of(
-        self, submissions: Sequence[Sequence[ScanTuple]]
-    ) -> tuple[dict[bytes, bytes], list[bytes]]:
-        """The status row of every waybill that is scanned, and the keys of those not dirty."""
-        dirty = self._statuses.dirty
-        rows: dict[bytes, bytes] = {}
-        clean = []
-        for scans in submissions:
-            for scan in scans:
-                key = scan[1]
-                if key not in rows:
-                    row = dirty.get(key)
-                    if row is None:
-                        row = NOTHING
-                        clean.append(key)
-                    rows[key] = row
-        if clean:
-            rows.update(self._statuses.fetch(clean))
-        return rows, clean
-
     def _plan_scans(
         self,
         scans: Sequence[ScanTuple],
         verdict: Verdict,
         *,
-        rows: dict[bytes, bytes],
-        changed: dict[bytes, bytes],
+        rows: Sequence[bytes | None],
+        known: Mapping[bytes, bytes],
         entries: list[bytes],
         recorded_at_ms: int,
     ) -> None:
         suffix = records.recorded_at_suffix(recorded_at_ms)
-        events, count_max = self._events, self._waybill_events_max
+        events, changed, count_max = self._events, self._changed, self._waybill_events_max
         position = self.position + len(entries)
-        for index, key, event_id, code, step, occurred_at_ms, facility, clears, wire in scans:
-            row = rows[key]
+        for scan, dirty_row in zip(scans, rows, strict=True):
+            index, key, event_id, code, step, occurred_at_ms, facility, clears, wire = scan
+            row = changed.get(key) or dirty_row or known.get(key) or NOTHING
             (_, before, flags_before, announced, course, count, first_at, newest, last, updated_at,
              _, place_length, last_length) = _unpack_head(row)  # fmt: skip
             place_end = _HEAD_LENGTH + place_length
@@ -193,19 +179,20 @@ class Planner:
             fingerprints = row[last_end:]
             id_hash = xxh3_64_digest(event_id.encode())
             order = pack_order(occurred_at_ms, code, id_hash)
-            known = id_hash[:4] in fingerprints
-            if (known or count >= count_max) and self._is_no_news(
+            may_repeat = id_hash[:4] in fingerprints
+            if (may_repeat or count >= count_max) and self._is_no_news(
                 verdict,
                 key=key,
                 order=order,
                 index=index,
                 event_id=event_id,
                 wire=wire,
-                known=known,
+                may_repeat=may_repeat,
                 count=count,
             ):
                 continue
-            events[key + order] = stored = wire + suffix
+            stored = wire + suffix
+            events.append((key + order, stored))
             milestone, flags, marks, last_before = before, flags_before, 0, last
             if order > newest and course != _VOIDED and step != _EVENT_VOIDED:
                 # The usual case: the newest event so far is one row of the table of life.
@@ -244,7 +231,7 @@ class Planner:
                 1, milestone, flags, announced, course, count, first_at, newest, last,
                 updated_at or recorded_at_ms, position, len(place), len(last_event),
             )  # fmt: skip
-            rows[key] = changed[key] = head + place + last_event + fingerprints + id_hash[:4]
+            changed[key] = head + place + last_event + fingerprints + id_hash[:4]
             verdict.accepted += 1
 
     def _is_no_news(
@@ -256,15 +243,15 @@ class Planner:
         index: int,
         event_id: str,
         wire: bytes,
-        known: bool,
+        may_repeat: bool,
         count: int,
     ) -> bool:
         """Whether a scan is a repeat, a conflict or one too many; counted in the verdict if so.
 
-        known: the waybill may have an event of this id. If not, nothing is looked up: a waybill
-        that is full must not cost more than one that is not.
+        may_repeat: the waybill may have an event of this id. If not, nothing is looked up: a
+        waybill that is full must not cost more than one that is not.
         """
-        earlier = self._earlier(key, order) if known else None
+        earlier = self._earlier(key, order) if may_repeat else None
         if earlier is not None and is_same_scan(earlier, wire):
             verdict.duplicates += 1
             return True
@@ -281,20 +268,22 @@ class Planner:
 
     def _earlier(self, key: bytes, order: bytes) -> bytes | None:
         """The waybill's event with the id of the one at order; None if it has none."""
-        same = self._events.get(key + order) or self._engine.get(Table.EVENTS, key + order)
-        if same is None:
-            # Another time or code under the same id, or only the same four bytes of its hash.
-            for event_key, value in self._timeline(key):
-                if event_key[-ID_LENGTH:] == order[-ID_LENGTH:]:
-                    return value
-        return same
+        if key not in self._changed:
+            same = self._engine.get(Table.EVENTS, key + order)
+            if same is not None:
+                return same
+        # Another time or code under the same id, or only the same four bytes of its hash.
+        for event_key, value in self._timeline(key):
+            if event_key[-ID_LENGTH:] == order[-ID_LENGTH:]:
+                return value
+        return None
 
     def _timeline(self, key: bytes) -> list[tuple[bytes, bytes]]:
         """A waybill's events, those of the plan being made included, in order."""
         prefix = events_prefix(key)
-        stored = dict(self._engine.scan_prefix(Table.EVENTS, prefix))
-        stored.update(item for item in self._events.items() if item[0].startswith(prefix))
-        return sorted(stored.items())
+        timeline = dict(self._engine.scan_prefix(Table.EVENTS, prefix))
+        timeline.update(row for row in self._events if row[0].startswith(prefix))
+        return sorted(timeline.items())
 
     def _refold(self, key: bytes) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
         """Folds a waybill's timeline: milestone, flags, course, newest, last, place, last_event."""
@@ -311,3 +300,15 @@ def rows_of(write_back: WriteBack) -> list[tuple[Table, Rows]]:
     """The rows of a write-back, its checkpoint included."""
     checkpoint = (META_STATUS_CHECKPOINT, position_key(write_back.checkpoint))
     return [(Table.STATUS, write_back.rows), (Table.META, [checkpoint])]
+
+
+def _clean(
+    submissions: Sequence[Sequence[ScanTuple]], rows: Sequence[Sequence[bytes | None]]
+) -> dict[bytes, None]:
+    """The keys of those scans that have no dirty row, each once."""
+    return {
+        scan[1]: None
+        for scans, found in zip(submissions, rows, strict=True)
+        for scan, row in zip(scans, found, strict=True)
+        if row is None
+    }

@@ -32,7 +32,7 @@ class _Replanner(Planner):
 
     def _timeline(self, key: bytes) -> list[tuple[bytes, bytes]]:
         # Planned in the order of the table: what stands behind the latest is still to come.
-        latest = next(reversed(self._events))
+        latest = self._events[-1][0]
         return [row for row in super()._timeline(key) if row[0] <= latest]
 
 
