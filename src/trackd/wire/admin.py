@@ -64,7 +64,11 @@ def _stats(partition: Partition) -> PartitionStats:
         durable_position=committer.durable_position,
         planned_position=committer.planned_position,
         events=figures["events_estimate"],
-        waybills=figures["waybills_estimate"],
+        # On disk, and not yet: one that is both is counted twice, until it is written back.
+        waybills=min(
+            figures["waybills_estimate"] + len(partition.statuses.dirty),
+            committer.durable_position,
+        ),
         bytes_on_disk=partition.bytes_on_disk(),
         stalls=committer.figures.stalls,
         commits=committer.figures.commits,
