@@ -123,10 +123,14 @@ async def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
 
 
 def test_a_check_changes_nothing(data: Path) -> None:
-    """The files are afterwards what they were before, to the byte."""
+    """The files are afterwards what they were before, to the byte.
+
+    Only rocksdict's note of its own options is written anew at every open, in any order of its keys.
+    """
 
     def content() -> dict[Path, bytes]:
-        return {file: file.read_bytes() for file in sorted(data.rglob("*")) if file.is_file()}
+        files = (file for file in sorted(data.rglob("*")) if file.is_file())
+        return {file: file.read_bytes() for file in files if file.name != "rocksdict-config.json"}
 
     before = content()
     assert _found(data) == []

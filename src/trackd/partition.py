@@ -106,6 +106,7 @@ class Partition:
             statuses,
             position=position,
             recorded_at_ms=replay.last_recorded_at_ms(engine),
+            waybills=replay.waybill_count(engine),
             waybill_events_max=options.waybill_events_max,
             write_back_rows_max=2 * options.commit_events_max,
         )
@@ -215,6 +216,7 @@ class Partition:
             return {}
         return {
             "queued_events": self.committer.queued_events,
+            "waybills": self.committer.waybills,
             "durable_position": self.committer.durable_position,
             "planned_position": self.committer.planned_position,
             "status_checkpoint": self.statuses.checkpoint,

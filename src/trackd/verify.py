@@ -165,6 +165,9 @@ class PartitionCheck:
         # Whether the log could be read to its end; without it only timelines can be judged.
         self._log_is_whole = True
         self._statuses: StatusTable | None = None
+        # Whether every event and status could be read, and how many waybills had events.
+        self._tables_are_whole = True
+        self._waybills_found = 0
 
     def run(self) -> Report:
         """Everything that is wrong with the partition."""
@@ -172,12 +175,14 @@ class PartitionCheck:
         yield from self._log_blocks()
         yield from self._acknowledged_is_there()
         yield from self._statuses_as_served()
-        waybills = self._engine.figures()["waybills_estimate"]
-        waybills += len(self._statuses.dirty) if self._statuses else 0
+        waybills = replay.waybill_count(self._engine)
         parts = max(1, -(-waybills // self._waybills_at_a_time))
         for part in range(parts):
             first, end = part * _HASHES // parts, (part + 1) * _HASHES // parts
             yield from self._waybills(first, end)
+        if self._tables_are_whole and self._waybills_found != waybills:
+            message = f"is {waybills}, but {self._waybills_found} waybills have events"
+            yield self._finding(Kind.DERIVED, "count of waybills", message)
 
     def _finding(self, kind: Kind, where: str, message: str) -> Finding:
         return Finding(self._number, kind, where, message)
@@ -247,11 +252,13 @@ class PartitionCheck:
         done = 0
         try:
             for key, events, row in self._joined(first, end):
+                self._waybills_found += bool(events)
                 yield from self._waybill(key, events, row, told.pop(key, None))
                 if (done % _PROGRESS_EVERY) + len(events) >= _PROGRESS_EVERY:
                     yield self._progress("events", done)
                 done += len(events)
         except _UNREADABLE as error:
+            self._tables_are_whole = False
             message = f"events or statuses cannot be read on: {error}"
             yield self._finding(Kind.DAMAGED, f"after {done} events", message)
             return

@@ -145,6 +145,11 @@ class Committer:
         return self._planner.position
 
     @property
+    def waybills(self) -> int:
+        """How many waybills have an event that was put into order."""
+        return self._planner.waybills
+
+    @property
     def is_stalled(self) -> bool:
         """Whether a plan waits for the engine: the tables are behind the statuses until then."""
         return self._stalled is not None

@@ -39,6 +39,8 @@ ID_LENGTH = 8  # of an order: the hash of the event id, its end
 
 # meta: the position up to which every status on disk is current; u64be.
 META_STATUS_CHECKPOINT = b"status_checkpoint"
+# meta: how many waybills have an event; u64be, absent for none.
+META_WAYBILLS = b"waybills"
 # meta: which data set and partition this is, so that a directory cannot be taken for another.
 META_IDENTITY = b"identity"
 

@@ -21,6 +21,7 @@ from trackd.store.events import fold_event, is_same_scan, parse_event
 from trackd.store.keys import (
     ID_LENGTH,
     META_STATUS_CHECKPOINT,
+    META_WAYBILLS,
     Table,
     events_prefix,
     pack_order,
@@ -92,12 +93,15 @@ class Planner:
         recorded_at_ms: int,
         waybill_events_max: int,
         write_back_rows_max: int,
+        waybills: int = 0,
     ) -> None:
         self._engine = engine
         self._statuses = statuses
         self._waybill_events_max = waybill_events_max
         self._write_back_rows_max = write_back_rows_max
         self.position = position
+        # How many waybills have an event.
+        self.waybills = waybills
         self._recorded_at_ms = recorded_at_ms
         # Of the plan being made: the event rows, and the status rows by key.
         self._events: list[tuple[bytes, bytes]] = []
@@ -143,6 +147,9 @@ class Planner:
             batch.append((Table.EVENTS, self._events))
             batch.append((Table.LOG, [(position_key(self.position), block)]))
             self._statuses.put(changed, clean, first_position)
+            if new := sum(key not in known and key in changed for key in clean):
+                self.waybills += new
+                batch.append((Table.META, [(META_WAYBILLS, position_key(self.waybills))]))
         write_back = self._statuses.due(self.position, self._write_back_rows_max)
         if write_back:
             batch += rows_of(write_back)

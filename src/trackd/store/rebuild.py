@@ -13,7 +13,7 @@ from trackd.store.committer import STALL_RETRY_S
 from trackd.store.engine import Engine, Rows
 from trackd.store.errors import WriteStalled
 from trackd.store.events import clears_of, parse_event
-from trackd.store.keys import META_STATUS_CHECKPOINT, Table, status_key
+from trackd.store.keys import META_STATUS_CHECKPOINT, META_WAYBILLS, Table, status_key
 from trackd.store.planner import Planner, ScanTuple
 from trackd.store.statuses import StatusTable
 
@@ -44,7 +44,7 @@ def rebuild(engine: Engine, now_ms: int) -> int:
     """
     engine.delete_all(Table.LOG)
     engine.delete_all(Table.STATUS)
-    _write(engine, [(Table.META, [(META_STATUS_CHECKPOINT, None)])])
+    _write(engine, [(Table.META, [(META_STATUS_CHECKPOINT, None), (META_WAYBILLS, None)])])
     statuses = StatusTable(engine, cache_bytes=0, write_back_events=0, checkpoint=0)
     planner = _Replanner(
         engine,

@@ -13,6 +13,7 @@ from trackd.store.errors import DataDamaged
 from trackd.store.events import parse_event
 from trackd.store.keys import (
     META_STATUS_CHECKPOINT,
+    META_WAYBILLS,
     Table,
     event_order,
     position_key,
@@ -30,6 +31,12 @@ _BLOCKS_AT_A_TIME = 64
 def checkpoint_of(engine: Engine) -> int:
     """The position up to which every status on disk is current."""
     stored = engine.get(Table.META, META_STATUS_CHECKPOINT)
+    return position_of(stored) if stored else 0
+
+
+def waybill_count(engine: Engine) -> int:
+    """How many waybills have an event."""
+    stored = engine.get(Table.META, META_WAYBILLS)
     return position_of(stored) if stored else 0
 
 

@@ -174,9 +174,9 @@ class PartitionStats(_message.Message):
     planned_position: _builtins.int
     """The position of the last event that was put into order; ahead of durable_position while a flush runs."""
     events: _builtins.int
-    """How many events the partition holds, as an estimate of the store."""
+    """How many events the partition holds."""
     waybills: _builtins.int
-    """How many waybills the partition holds, as an estimate of the store."""
+    """How many waybills the partition holds."""
     bytes_on_disk: _builtins.int
     """Bytes of its files."""
     stalls: _builtins.int

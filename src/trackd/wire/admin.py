@@ -58,17 +58,13 @@ class AdminService:
 
 
 def _stats(partition: Partition) -> PartitionStats:
-    committer, figures = partition.committer, partition.engine.figures()
+    committer = partition.committer
     return PartitionStats(
         partition=partition.number,
         durable_position=committer.durable_position,
         planned_position=committer.planned_position,
-        events=figures["events_estimate"],
-        # On disk, and not yet: one that is both is counted twice, until it is written back.
-        waybills=min(
-            figures["waybills_estimate"] + len(partition.statuses.dirty),
-            committer.durable_position,
-        ),
+        events=committer.planned_position,
+        waybills=committer.waybills,
         bytes_on_disk=partition.bytes_on_disk(),
         stalls=committer.figures.stalls,
         commits=committer.figures.commits,
