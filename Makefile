@@ -14,7 +14,7 @@ typed := $(wildcard src tests bench)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test torture lint format types proto proto-check proto-breaking \
+.PHONY: help setup run test test-tools torture lint format types proto proto-check proto-breaking \
 	bench bench-short image-check check requirements clean
 
 help: ## list these targets
@@ -29,10 +29,13 @@ $(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh
 run: setup ## start the server with a demo courier network streaming scans into it
 	$(bin)/trackd demo $(ARGS)
 
-test: setup ## run the tests (under 5 minutes; ARGS='-k name' picks some)
+test: setup test-tools ## run the tests (under 5 minutes; ARGS='-k name' picks some)
 	$(bin)/python -m pytest $(ARGS)
 
-torture: setup ## long fault campaigns; SEED=n repeats one
+test-tools:
+	@scripts/test_tools.sh
+
+torture: setup test-tools ## long fault campaigns; SEED=n repeats one
 	@echo "torture: SEED=$(SEED)"
 	TRACKD_TEST_SEED=$(SEED) $(bin)/python -m pytest -m torture --timeout=0 $(ARGS)
 
