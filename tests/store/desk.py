@@ -125,6 +125,7 @@ class Desk:
             self.statuses,
             position=replay.last_position(self.engine),
             recorded_at_ms=replay.last_recorded_at_ms(self.engine),
+            waybills=replay.waybill_count(self.engine),
             waybill_events_max=waybill_events_max,
             write_back_rows_max=write_back_rows_max,
         )
@@ -179,6 +180,7 @@ class Desk:
             timelines[waybill_key].append((order, parse_event(stored)))
         rows = self.rows()
         assert rows.keys() == timelines.keys()
+        assert self.planner.waybills == replay.waybill_count(self.engine) == len(rows)
         for waybill_key, timeline in timelines.items():
             folded = fold([fold_event(order, event) for order, event in timeline])
             row = records.decode_status(rows[waybill_key])
@@ -214,6 +216,7 @@ class Desk:
         assert sum(1 for _ in self.engine.scan_all(Table.EVENTS)) == position
         rows = self.rows()
         assert rows.keys() == journals.keys()
+        assert self.planner.waybills == replay.waybill_count(self.engine) == len(rows)
         for key, journal in journals.items():
             self._check_row(key, records.decode_status(rows[key]), journal, positions[key])
 

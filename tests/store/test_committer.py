@@ -1,6 +1,7 @@
 """The committer: order, durability before every answer, bounds, stalls and failures."""
 
 import asyncio
+import gc
 import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
@@ -310,6 +311,24 @@ def test_a_caller_that_has_gone_does_not_disturb_the_others() -> None:
         waiter.cancel()
         assert (await stays).position == 2
         assert (await office.committer.submit(scans("a"))).duplicates == 1
+
+    simulated(test)
+
+
+def test_a_failure_that_nobody_waits_for_is_not_logged_by_the_loop() -> None:
+    """Callers that have gone leave no tracebacks behind: the failure is told once, elsewhere."""
+
+    async def test() -> None:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: told.append(context["message"])
+        )
+        office = Office(faults=Faults(flush=1))
+        office.committer.submit(scans("a"))
+        await asyncio.sleep(1)
+        assert len(office.failures) == 1
+        gc.collect()
+        assert told == []
 
     simulated(test)
 

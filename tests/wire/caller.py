@@ -21,7 +21,7 @@ from trackd.v1.ingest_pb2 import (
     StreamEventsResponse,
 )
 from trackd.v1.ingest_pb2_grpc import IngestServiceStub
-from trackd.v1.tracking_pb2 import GetStatusRequest, GetTimelineRequest
+from trackd.v1.tracking_pb2 import BatchGetStatusRequest, GetStatusRequest, GetTimelineRequest
 from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
 
 if TYPE_CHECKING:  # only the stubs know them
@@ -183,3 +183,19 @@ class EventStream:
         except grpc.aio.AioRpcError as error:
             return answers, refusal_of(error)
         raise AssertionError("ended without an error")
+
+
+def reads(caller: Caller, number: str, min_position: str = "") -> dict[str, Any]:
+    """Every read of a waybill, by name."""
+    tracking = caller.tracking
+    return {
+        "GetStatus": tracking.GetStatus(
+            GetStatusRequest(waybill_number=number, min_position=min_position)
+        ),
+        "BatchGetStatus": tracking.BatchGetStatus(
+            BatchGetStatusRequest(waybill_numbers=[number], min_position=min_position)
+        ),
+        "GetTimeline": tracking.GetTimeline(
+            GetTimelineRequest(waybill_number=number, min_position=min_position)
+        ),
+    }

@@ -9,12 +9,11 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.harness.server import ServerProcess
-from tests.wire.caller import NOON_MS, Caller, Refusal, outcome, refused, scan_event, stream_at_once
+from tests.wire.caller import NOON_MS, Caller, Refusal, outcome, refused, scan_event
 from tests.wire.encodings import DELIMITED, Encoder, field, text
 from trackd.domain.vocabulary import EventCode, Reason
 from trackd.v1.event_pb2 import ScanEvent
-from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest, StreamEventsResponse
+from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsResponse
 from trackd.v1.tracking_pb2 import GetTimelineRequest
 from trackd.v1.vocabulary_pb2 import RejectionReason
 
@@ -159,38 +158,6 @@ async def test_a_batch_of_the_most_events_is_stored(caller: Caller, waybill: str
     assert (await caller.status(f"{waybill}-999", answer.position)).event_count == 1
 
 
-@pytest.mark.parametrize("count", [0, 1_001])
-async def test_a_bad_batch_ends_a_stream_and_the_answers_before_it_stand(
-    server: ServerProcess, caller: Caller, waybill: str, count: int
-) -> None:
-    """Batches before it are answered; neither it nor what was sent behind it is stored."""
-
-    def batch(batch_id: str, *ids: str) -> StreamEventsRequest:
-        events = [scan_event(event_id, waybill) for event_id in ids]
-        return StreamEventsRequest(batch_id=batch_id, events=events)
-
-    batches = [batch(f"{n}", f"good-{n}") for n in range(5)]
-    batches += [batch("bad", *(f"bad-{n}" for n in range(count))), batch("behind", "behind")]
-    answers, refusal = await asyncio.to_thread(stream_at_once, server.grpc, batches)
-    assert [answer.batch_id for answer in answers] == list("01234")
-    assert all(answer.accepted == 1 for answer in answers)
-    assert refusal.code == grpc.StatusCode.INVALID_ARGUMENT
-    assert "1-1000" in refusal.message
-    assert refusal.fields == ["events"]
-    assert sorted(await caller.event_ids(waybill)) == [f"good-{n}" for n in range(5)]
-
-
-async def test_a_batch_id_has_an_end(caller: Caller, waybill: str) -> None:
-    """64 characters come back as they are, 65 end the call."""
-    stream = caller.stream()
-    await stream.send("包" * 64, scan_event("a", waybill))
-    assert (await stream.answer()).batch_id == "包" * 64
-    await stream.send("x" * 65, scan_event("b", waybill))
-    _, refusal = await stream.refusal()
-    assert (refusal.code, refusal.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["batch_id"])
-    assert "64" in refusal.message
-
-
 async def test_a_message_has_an_end(caller: Caller, waybill: str) -> None:
     """1 MiB; beyond it the call ends, and the server is there for the next one."""
     huge = AppendEventsRequest(events=[scan_event("a", waybill, remark="x" * (1 << 20))])
@@ -198,68 +165,6 @@ async def test_a_message_has_an_end(caller: Caller, waybill: str) -> None:
         await caller.ingest.AppendEvents(huge)
     assert raised.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert (await caller.append(scan_event("a", waybill))).accepted == 1
-
-
-# Streams.
-
-
-async def test_many_batches_in_flight_are_answered_in_the_order_sent(
-    caller: Caller, waybill: str
-) -> None:
-    """300 batches of all sizes, sent without reading an answer; one answer each."""
-    rng = Random(1)
-    stream = caller.stream()
-    sizes = [rng.choice([1, 1, 2, 10, 100]) for _ in range(300)]
-
-    async def send() -> None:
-        for n, size in enumerate(sizes):
-            events = [scan_event(f"{n}-{k}", f"{waybill}-{k % 7}") for k in range(size)]
-            await stream.send(f"{n}", *events)
-        await stream.call.done_writing()
-
-    sending = asyncio.ensure_future(send())
-    answers = await stream.rest()
-    await sending
-    assert [answer.batch_id for answer in answers] == [str(n) for n in range(300)]
-    assert [answer.accepted for answer in answers] == sizes
-
-
-async def test_several_streams_do_not_wait_for_each_other(caller: Caller, waybill: str) -> None:
-    """One that is idle, one whose answers nobody reads, and one at work."""
-    idle, unread, busy = caller.stream(), caller.stream(), caller.stream()
-    await idle.send("", scan_event("idle", waybill))
-    await idle.answer()
-    for n in range(20):
-        await unread.send(f"{n}", scan_event(f"unread-{n}", waybill))
-    for n in range(20):
-        await busy.send(f"{n}", scan_event(f"busy-{n}", waybill))
-        assert (await busy.answer()).accepted == 1
-    assert len(await unread.end()) == 20
-    assert await busy.end() == []
-    assert await idle.end() == []
-
-
-async def test_a_stream_whose_caller_goes_away_does_no_harm(caller: Caller, waybill: str) -> None:
-    """What was answered is there; the next stream sends the rest again."""
-    stream = caller.stream()
-    await stream.send("1", scan_event("a", waybill))
-    await stream.answer()
-    for n in range(50):
-        await stream.send(f"{n}", scan_event(f"b{n}", waybill))
-    stream.call.cancel()
-    again = caller.stream()
-    await again.send(
-        "", scan_event("a", waybill), *(scan_event(f"b{n}", waybill) for n in range(50))
-    )
-    (answer,) = await again.end()
-    assert answer.accepted + answer.duplicates == 51
-    assert answer.duplicates >= 1
-    assert (await caller.status(waybill)).event_count == 51
-
-
-async def test_a_stream_of_nothing_ends_well(caller: Caller) -> None:
-    """Opened and closed, without a batch."""
-    assert await caller.stream().end() == []
 
 
 # Bad events.
@@ -402,23 +307,6 @@ async def test_a_call_too_many_is_told_to_come_back(small_caller: Caller, waybil
         assert (refusal.reason, refusal.metadata) == ("OVERLOADED", {"limit": "1"})
         assert refusal.retry_after_s
     assert len(await small_caller.event_ids(waybill)) == len(stored)
-
-
-async def test_a_stream_too_many_is_told_to_come_back(small_caller: Caller, waybill: str) -> None:
-    """With two streams open at most; one that ends makes room."""
-    first, second = small_caller.stream(), small_caller.stream()
-    for stream in (first, second):
-        await stream.send("", scan_event("a", waybill))
-        await stream.answer()
-    third = small_caller.stream()
-    _, refusal = await third.refusal()
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
-    assert refusal.retry_after_s
-    await first.end()
-    fourth = small_caller.stream()
-    await fourth.send("", scan_event("a", waybill))
-    assert [answer.duplicates for answer in await fourth.end()] == [1]
-    await second.end()
 
 
 async def test_an_event_has_an_end(small_caller: Caller, waybill: str) -> None:

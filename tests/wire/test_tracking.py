@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.wire.caller import NOON_MS, Caller, refused, scan_event
+from tests.wire.caller import NOON_MS, Caller, reads, refused, scan_event
 from tests.wire.encodings import DELIMITED, field, text
 from trackd.domain.vocabulary import EventCode, Reason
 from trackd.v1.tracking_pb2 import (
@@ -14,28 +14,11 @@ from trackd.v1.tracking_pb2 import (
     TIMELINE_ORDER_OLDEST_FIRST,
     TIMELINE_ORDER_UNSPECIFIED,
     BatchGetStatusRequest,
-    GetStatusRequest,
     GetTimelineRequest,
 )
 from trackd.v1.vocabulary_pb2 import Flag, Milestone
 
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT
-
-
-def calls(caller: Caller, number: str, min_position: str = "") -> dict[str, Any]:
-    """Every read of a waybill, by name."""
-    tracking = caller.tracking
-    return {
-        "GetStatus": tracking.GetStatus(
-            GetStatusRequest(waybill_number=number, min_position=min_position)
-        ),
-        "BatchGetStatus": tracking.BatchGetStatus(
-            BatchGetStatusRequest(waybill_numbers=[number], min_position=min_position)
-        ),
-        "GetTimeline": tracking.GetTimeline(
-            GetTimelineRequest(waybill_number=number, min_position=min_position)
-        ),
-    }
 
 
 # Statuses.
@@ -106,10 +89,10 @@ async def test_a_void_takes_the_status_back(caller: Caller, waybill: str) -> Non
 
 async def test_an_unknown_waybill_is_not_found(caller: Caller, waybill: str) -> None:
     """NOT_FOUND / WAYBILL_NOT_FOUND with the number; in a look-up of many it is just missing."""
-    reads = calls(caller, f" {waybill.lower()}")
-    batch = await reads.pop("BatchGetStatus")
+    found = reads(caller, f" {waybill.lower()}")
+    batch = await found.pop("BatchGetStatus")
     assert (list(batch.statuses), list(batch.missing_waybill_numbers)) == ([], [waybill])
-    for call in reads.values():
+    for call in found.values():
         refusal = await refused(call)
         assert (refusal.code, refusal.reason) == (
             grpc.StatusCode.NOT_FOUND,
@@ -122,7 +105,7 @@ async def test_an_unknown_waybill_is_not_found(caller: Caller, waybill: str) -> 
 @pytest.mark.parametrize("number", ["", "SF1", "A" * 41, "SF 12", "运单1234", "SF12\x00"])
 async def test_what_is_no_number_is_refused(caller: Caller, number: str) -> None:
     """INVALID_ARGUMENT names the field and what would be right."""
-    for name, call in calls(caller, number).items():
+    for name, call in reads(caller, number).items():
         refusal = await refused(call)
         assert (refusal.code, refusal.reason) == (INVALID_ARGUMENT, "INVALID_WAYBILL_NUMBER")
         field_name = "waybill_numbers" if name == "BatchGetStatus" else "waybill_number"
@@ -340,68 +323,6 @@ async def test_a_page_token_that_was_tampered_with_shows_nothing_else(
             page = await caller.tracking.GetTimeline(request)
             assert {event.waybill_number for event in page.events} <= {waybill}
             assert page.status.event_count == 3
-
-
-# Positions.
-
-
-async def test_a_read_may_ask_to_be_as_fresh_as_an_answer(caller: Caller, waybill: str) -> None:
-    """The position of an append, of a stream's answer and of a status, in every read."""
-    appended = (await caller.append(scan_event("a", waybill))).position
-    stream = caller.stream()
-    await stream.send("", scan_event("b", waybill), scan_event("b", f"{waybill}-2"))
-    (streamed,) = await stream.end()
-    status = (await caller.status(waybill)).position
-    for position in (appended, streamed.position, status):
-        for call in calls(caller, waybill, position).values():
-            await call
-    assert (await caller.status(waybill, streamed.position)).event_count == 2
-
-
-async def test_a_position_of_other_data_is_unknown(
-    caller: Caller, small_caller: Caller, waybill: str
-) -> None:
-    """FAILED_PRECONDITION / POSITION_UNKNOWN, naming the data set that is there."""
-    foreign = (await small_caller.append(scan_event("a", waybill))).position
-    own = (await caller.append(scan_event("a", waybill))).position
-    for call in calls(caller, waybill, foreign).values():
-        refusal = await refused(call)
-        assert (refusal.code, refusal.reason) == (
-            grpc.StatusCode.FAILED_PRECONDITION,
-            "POSITION_UNKNOWN",
-        )
-        assert refusal.metadata == {"data_set_id": own.partition("/")[0]}
-
-
-async def test_a_position_from_the_future_is_refused(caller: Caller, waybill: str) -> None:
-    """The server never gave it: waiting for it might take for ever."""
-    position = (await caller.append(scan_event("a", waybill))).position
-    data_set_id = position.partition("/")[0]
-    for future in ("0.9999999999", "99.1", "0.0,1.9999999999"):
-        for call in calls(caller, waybill, f"{data_set_id}/{future}").values():
-            refusal = await refused(call)
-            assert (refusal.code, refusal.reason) == (INVALID_ARGUMENT, "INVALID_POSITION")
-            assert refusal.fields == ["min_position"]
-            assert "future" in refusal.message
-
-
-@pytest.mark.parametrize(
-    "garbage",
-    [
-        *("x", "/", "//", "1.1", "{}", "{}/", "{}/1", "{}/a.b", "{}/1.1.1", "{}/0.-1", "{}/-1.0"),
-        *("{}/0.1,", "{}/,0.1", "{}/0.1;1.1", "{}/0.é", "{}/" + "0.0," * 300 + "0.0"),
-        "{}/0." + "9" * 5_000,
-    ],
-    ids=lambda text: text[:20],
-)
-async def test_what_is_no_position_is_refused(caller: Caller, waybill: str, garbage: str) -> None:
-    """INVALID_ARGUMENT, whatever stands there; never another error."""
-    position = (await caller.append(scan_event("a", waybill))).position
-    text_of_it = garbage.replace("{}", position.partition("/")[0])
-    for call in calls(caller, waybill, text_of_it).values():
-        refusal = await refused(call)
-        assert (refusal.code, refusal.reason) == (INVALID_ARGUMENT, "INVALID_POSITION")
-        assert refusal.fields == ["min_position"]
 
 
 async def test_a_request_that_cannot_be_parsed_is_refused(caller: Caller) -> None:

@@ -344,6 +344,7 @@ class Committer:
     def _answer_with(answer: asyncio.Future[Verdict], error: Exception) -> None:
         if not answer.done():
             answer.set_exception(error)
+            answer.exception()  # the caller may be gone by now, which is no news for the log
 
 
 def _once_more(error: StorageFailed) -> StorageFailed:
