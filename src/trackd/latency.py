@@ -6,8 +6,8 @@ For /metrics since the start, for people over the last minutes. Nothing here kno
 from bisect import bisect_left
 from dataclasses import dataclass
 
-# Upper bounds of the buckets in microseconds: 50 us to 10 s in steps of about a third; the last one
-# has none.
+# Upper bounds of the buckets in microseconds: 50 us to 10 s, each at most twice the one before; the
+# last one has none.
 BUCKETS_US = (
     50, 75, 100, 150, 200, 300, 500, 750, 1_000, 1_500, 2_000, 3_000, 5_000, 7_500, 10_000,
     15_000, 20_000, 30_000, 50_000, 75_000, 100_000, 150_000, 200_000, 300_000, 500_000, 750_000,
@@ -52,10 +52,7 @@ class LatencyHistogram:
 
     def observe(self, seconds: float, now_s: float) -> None:
         """Counts one latency; now_s is a monotonic clock."""
-        if now_s - self._turned_at > _WINDOW_S:
-            self._previous, self._previous_max = self._current, self._current_max
-            self._current, self._current_max = [0] * len(self.counts), 0
-            self._turned_at = now_s
+        self._turn(now_s)
         micros = int(seconds * 1e6)
         bucket = bisect_left(BUCKETS_US, micros)
         self.counts[bucket] += 1
@@ -63,10 +60,30 @@ class LatencyHistogram:
         self._current_max = max(self._current_max, micros)
         self.sum_s += seconds
 
-    def summary(self) -> Latencies:
-        """The last minutes."""
-        counts = [a + b for a, b in zip(self._current, self._previous, strict=True)]
-        longest = max(self._current_max, self._previous_max)
+    def _turn(self, now_s: float) -> None:
+        """Begins a new window, if it is time."""
+        age_s = now_s - self._turned_at
+        if age_s <= _WINDOW_S:
+            return
+        fresh = age_s <= 2 * _WINDOW_S
+        self._previous = self._current if fresh else [0] * len(self.counts)
+        self._previous_max = self._current_max if fresh else 0
+        self._current, self._current_max = [0] * len(self.counts), 0
+        self._turned_at = now_s
+
+    def summary(self, now_s: float) -> Latencies:
+        """The last minutes before now_s, on the writer's clock. Changes nothing."""
+        age_s = now_s - self._turned_at
+        windows = []
+        if age_s <= 2 * _WINDOW_S:
+            windows.append((self._current, self._current_max))
+        if age_s <= _WINDOW_S:
+            windows.append((self._previous, self._previous_max))
+        counts = [0] * len(self.counts)
+        longest = 0
+        for window, window_max in windows:
+            counts = [a + b for a, b in zip(counts, window, strict=True)]
+            longest = max(longest, window_max)
         total = sum(counts)
 
         def quantile(share: float) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import trackd
 from trackd.latency import Latencies
 from trackd.partition import Partition
+from trackd.store.space import SpaceGuard
 from trackd.v1.admin_pb2 import (
     GetStatsResponse,
     GetTopologyResponse,
@@ -17,7 +18,6 @@ from trackd.v1.admin_pb2 import (
     PartitionStats,
 )
 from trackd.wire.calls import Context
-from trackd.wire.ingest import SpaceGuard
 
 
 class AdminService:
@@ -58,18 +58,18 @@ class AdminService:
 
 
 def _stats(partition: Partition) -> PartitionStats:
-    committer = partition.committer
+    committer, now_s = partition.committer, time.monotonic()
     return PartitionStats(
         partition=partition.number,
         durable_position=committer.durable_position,
         planned_position=committer.planned_position,
-        events=committer.planned_position,
+        events=committer.durable_position,
         waybills=committer.waybills,
         bytes_on_disk=partition.bytes_on_disk(),
         stalls=committer.figures.stalls,
         commits=committer.figures.commits,
-        commit_latency=_summary(committer.figures.commit_latency.summary()),
-        fsync_latency=_summary(committer.figures.fsync_latency.summary()),
+        commit_latency=_summary(committer.figures.commit_latency.summary(now_s)),
+        fsync_latency=_summary(committer.figures.fsync_latency.summary(now_s)),
         queued_events=committer.queued_events,
     )
 
