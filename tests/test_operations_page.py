@@ -17,6 +17,7 @@ import pytest
 from tests.cli.conftest import ROOT, run_here
 from tests.conftest import Serve
 from trackd import server
+from trackd.cli.terminal import USAGE
 from trackd.client import SyncAdmin
 from trackd.configuration import load
 from trackd.domain import validation
@@ -97,12 +98,12 @@ def test_the_unit_starts_a_server() -> None:
     assert run_here("config", "--check", *flags).code == 0
     assert int(service["TimeoutStopSec"]) > 2 * load().shutdown_grace_s
     final = {int(code) for code in service["RestartPreventExitStatus"].split()}
-    assert final == {server.EXIT_USAGE, server.EXIT_DATA_BEHIND}
+    assert final == {USAGE, server.EXIT_DATA_BEHIND}
 
 
 def test_every_exit_code_is_there() -> None:
     """All that the server can end with by itself, and no other."""
-    codes = {value for name, value in vars(server).items() if name.startswith("EXIT_")}
+    codes = {value for name, value in vars(server).items() if name.startswith("EXIT_")} | {USAGE}
     assert {int(row[0]) for row in rows(section("Exit codes"))} == codes
 
 

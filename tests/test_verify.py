@@ -125,7 +125,7 @@ async def test_nothing_is_found_where_nothing_is_wrong(tmp_path: Path) -> None:
 def test_a_check_changes_nothing(data: Path) -> None:
     """The files are afterwards what they were before, to the byte.
 
-    Only rocksdict's note of its own options is written anew at every open, in any order of its keys.
+    Only rocksdict's note of its own options is written anew at every open, in any order.
     """
 
     def content() -> dict[Path, bytes]:

@@ -19,6 +19,7 @@ from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Planner, ScanTuple, Verdict
 from trackd.store.records import status_position
+from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
 
 
@@ -76,6 +77,7 @@ class Partition:
         data_set_id: str,
         now_ms: Callable[[], int],
         on_failure: Callable[[StorageFailed], None],
+        space: SpaceGuard | None = None,
         accept_data_loss: bool = False,
     ) -> "Partition":
         """Takes over an open engine and brings its statuses up to date.
@@ -118,6 +120,7 @@ class Partition:
             commit_events_max=options.commit_events_max,
             now_ms=now_ms,
             on_failure=on_failure,
+            space=space,
         )
         return cls(
             number,
@@ -231,9 +234,16 @@ class Partition:
         """Makes the durable mark itself durable. Raises StorageFailed."""
         await asyncio.to_thread(self._mark.sync)
 
-    async def close(self) -> None:
-        """Commits what waits, writes back the statuses, closes the files. Raises StorageFailed."""
-        await self.committer.checkpoint()
+    async def close(self, *, write_back: bool = True) -> None:
+        """Commits what waits, writes back the statuses and closes the files.
+
+        write_back: whether to; the next start makes from the log what is not written back. Raises
+        StorageFailed.
+        """
+        if write_back:
+            await self.committer.checkpoint()
+        else:
+            await self.committer.drain()
         failpoint.reach("in_shutdown")
         self._closed = True
         await self.committer.close()
@@ -280,4 +290,7 @@ def _check_identity(engine: Engine, identity: str) -> None:
     if stored is None:
         engine.write([(Table.META, [(META_IDENTITY, identity.encode())])])
     elif stored != identity.encode():
-        raise WrongData(f"the partition belongs to {stored.decode()}, not to {identity}")
+        raise WrongData(
+            f"the partition belongs to {stored.decode()}, not to {identity}; if a start with"
+            " --unsafe-accept-data-loss was interrupted, start with it once more"
+        )

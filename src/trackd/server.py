@@ -32,22 +32,22 @@ from trackd.store.errors import (
     WrongData,
 )
 from trackd.store.mark import read_mark
-from trackd.store.space import disk_reserve_bytes, free_bytes
+from trackd.store.space import SpaceGuard, disk_reserve_bytes, free_bytes
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
 from trackd.wire.door import Door, DoorLimits
-from trackd.wire.ingest import IngestService, SpaceGuard
+from trackd.wire.ingest import IngestService
 from trackd.wire.scans import ScanReader
 from trackd.wire.tracking import TrackingService
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_IN_USE = 75
 EXIT_DATA_BEHIND = 78
 
-SPACE_CHECK_INTERVAL_S = 0.1
+# At 100 MB a second the disk fills by 2 MB between two looks.
+SPACE_CHECK_INTERVAL_S = 0.02
 # The guard lets writes in again only with this much more than the reserve, so that it does not
 # flutter.
 _SPACE_HYSTERESIS = 1.25
@@ -58,6 +58,8 @@ _SWITCH_INTERVAL_S = 0.0005
 _GC_THRESHOLDS = (50_000, 5, 100)
 # How long callers have to hear of a storage failure before the process is gone.
 _FAILURE_GRACE_S = 0.5
+# A store that stalls for ever must not keep the process: the crash path loses nothing.
+_CLOSE_TIMEOUT_S = 120.0
 
 _log = structlog.get_logger()
 
@@ -66,9 +68,6 @@ async def run(settings: Settings) -> int:
     """Serves until told to stop; the exit code."""
     os.umask(0o077)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    if refusal := _refused_binding(settings):
-        _log.error(refusal)
-        return EXIT_USAGE
     server = Server(settings)
     try:
         async with server.running():
@@ -93,18 +92,6 @@ async def run(settings: Settings) -> int:
     return EXIT_DONE
 
 
-def _refused_binding(settings: Settings) -> str | None:
-    """Why an address may not be listened on; None if all may."""
-    for name in ("grpc", "metrics"):
-        address: Address = parse_address(getattr(settings, name))
-        if not address.loopback and not settings.unsafe_plaintext:
-            return (
-                f"--{name} {address}: listening beyond this machine without TLS needs"
-                " --unsafe-plaintext"
-            )
-    return None
-
-
 class Server:
     """One server process: every room, once."""
 
@@ -125,8 +112,9 @@ class Server:
             partitions = self._open(directory)
             async with self._watching(partitions), self._serving(directory, partitions):
                 yield
-            for partition in partitions:
-                await partition.close()
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                for partition in partitions:
+                    await partition.close(write_back=not self._space.low)
 
     # The store.
 
@@ -177,6 +165,7 @@ class Server:
                     data_set_id=directory.manifest.data_set_id,
                     now_ms=_now_ms,
                     on_failure=self._storage_failed,
+                    space=self._space,
                     accept_data_loss=settings.unsafe_accept_data_loss,
                 )
             )
@@ -214,6 +203,7 @@ class Server:
                 reader,
                 self._space,
                 self._calls,
+                now_ms=_now_ms,
                 batches_in_flight_max=settings.stream_batches_in_flight_max,
                 queue_events_max=settings.ingest_queue_events_max,
             ),
@@ -250,12 +240,10 @@ class Server:
         self._calls.stopping.set()
         if self.failure:
             # The callers have been told by now; whoever has not been is cut off.
-            await door.close(_FAILURE_GRACE_S)
+            await door.close(_FAILURE_GRACE_S, self._calls.idle())
             return
         _log.info("stopping", running_calls=self._calls.running)
-        await door.close(self._settings.shutdown_grace_s)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._calls.idle(), self._settings.shutdown_grace_s)
+        await door.close(self._settings.shutdown_grace_s, self._calls.idle())
 
     @contextlib.contextmanager
     def _metrics_served(self, partitions: list[Partition]) -> Iterator[Address]:
@@ -279,17 +267,25 @@ class Server:
     async def _watching(self, partitions: list[Partition]) -> AsyncIterator[None]:
         asked = self._settings.disk_reserve_bytes
         reserve = disk_reserve_bytes(self._settings.data) if asked is None else int(asked)
-        tasks = [
-            asyncio.create_task(self._metrics.watch_loop()),
-            asyncio.create_task(self._watch_space(reserve)),
-            asyncio.create_task(self._sync_marks(partitions)),
-        ]
+        watches = (
+            self._metrics.watch_loop(),
+            self._watch_space(reserve),
+            self._sync_marks(partitions),
+        )
+        tasks = [asyncio.create_task(watch) for watch in watches]
+        for task in tasks:
+            task.add_done_callback(self._watch_ended)
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _watch_ended(self, task: "asyncio.Task[None]") -> None:
+        """Nobody looks at the disk or syncs the marks any more: that is a storage failure."""
+        if not task.cancelled() and (error := task.exception()):
+            self._storage_failed(StorageFailed(f"a watch ended: {error!r}"))
 
     async def _watch_space(self, reserve: int) -> None:
         while True:
@@ -306,10 +302,7 @@ class Server:
         while True:
             await asyncio.sleep(self._settings.mark_sync_interval_s)
             for partition in partitions:
-                try:
-                    await partition.sync_mark()
-                except StorageFailed as error:
-                    self._storage_failed(error)
+                await partition.sync_mark()
 
     def _storage_failed(self, error: StorageFailed) -> None:
         """Nothing may be acknowledged any more: tell who waits, and be gone, whatever hangs."""

@@ -188,7 +188,7 @@ class Settings(BaseSettings):
         LIMITS,
         "Size of one received message; a larger one ends its call with RESOURCE_EXHAUSTED.",
     )
-    response_bytes_max: Annotated[Size, _within(64 * KIB, 64 * MIB)] = _setting(
+    response_bytes_max: Annotated[Size, _within(256 * KIB, 64 * MIB)] = _setting(
         ByteSize(4 * MIB),
         LIMITS,
         "Size of one answer; a page of a timeline that would be larger is cut short, with a token"
@@ -235,7 +235,7 @@ class Settings(BaseSettings):
         1_000_000,
         MEMORY,
         "Events, all partitions together, whose statuses are not yet written back to disk; beyond"
-        " it they are. It bounds what the start after a crash has to fold again.",
+        " it they are. It bounds what the start after a crash has to lay over them again.",
         ge=1_000,
         le=1_000_000_000,
     )

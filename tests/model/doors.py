@@ -22,6 +22,7 @@ from trackd.metrics import CallMetrics
 from trackd.partition import Partition, PartitionOptions
 from trackd.store.engine import RocksEngine, SharedCache
 from trackd.store.errors import StorageFailed
+from trackd.store.space import SpaceGuard
 from trackd.v1.ingest_pb2 import AppendEventsRequest, AppendEventsResponse
 from trackd.v1.ingest_pb2_grpc import IngestServiceStub
 from trackd.v1.tracking_pb2 import (
@@ -36,7 +37,7 @@ from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
 from trackd.wire.errors import CallError
-from trackd.wire.ingest import IngestService, SpaceGuard
+from trackd.wire.ingest import IngestService
 from trackd.wire.scans import ScanReader
 from trackd.wire.tracking import TrackingService
 
@@ -95,6 +96,7 @@ class InProcess:
             reader,
             SpaceGuard(),
             Calls(CallMetrics(CollectorRegistry())),
+            now_ms=lambda: time.time_ns() // 1_000_000,
             batches_in_flight_max=32,
             queue_events_max=50_000,
         )

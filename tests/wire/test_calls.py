@@ -1,6 +1,7 @@
 """What every call has around it: limits, figures, the register, and answers under overload."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from random import Random
@@ -16,11 +17,12 @@ from trackd import partition as partition_module
 from trackd.metrics import CallMetrics
 from trackd.partition import Partition, PartitionOptions
 from trackd.store.errors import DataDamaged
+from trackd.store.space import SpaceGuard
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest, StreamEventsResponse
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls, Limit
 from trackd.wire.errors import CallError
-from trackd.wire.ingest import IngestService, SpaceGuard
+from trackd.wire.ingest import IngestService
 from trackd.wire.scans import ScanReader
 
 
@@ -188,6 +190,7 @@ class Ingest:
             ScanReader(partition_count=1, event_bytes_max=32 << 10, future_tolerance_ms=0),
             self.space,
             calls,
+            now_ms=lambda: time.time_ns() // 1_000_000,
             batches_in_flight_max=in_flight_max,
             queue_events_max=queue_max,
         )

@@ -22,12 +22,16 @@ from dataclasses import dataclass, field
 from trackd.latency import LatencyHistogram
 from trackd.store import failpoint
 from trackd.store.engine import Engine
-from trackd.store.errors import StorageFailed, WriteStalled
+from trackd.store.errors import SpaceLow, StorageFailed, WriteStalled
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
+from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
 
 STALL_RETRY_S = 0.002
+# Commits that may be written while a flush runs: a disk may hang. The rest waits in the queue,
+# where it is counted, and callers are held back.
+UNFLUSHED_COMMITS_MAX = 16
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class Committer:
         commit_events_max: int,
         now_ms: Callable[[], int],
         on_failure: Callable[[StorageFailed], None],
+        space: SpaceGuard | None = None,
     ) -> None:
         self._engine = engine
         self._planner = planner
@@ -83,6 +88,7 @@ class Committer:
         self._commit_events_max = commit_events_max
         self._now_ms = now_ms
         self._on_failure = on_failure
+        self._space = space or SpaceGuard()
         self._loop = asyncio.get_running_loop()
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self.figures = CommitFigures()
@@ -108,8 +114,8 @@ class Committer:
     def submit(self, scans: Sequence[ScanTuple]) -> asyncio.Future[Verdict]:
         """Commits scans together; the future resolves once they are durable.
 
-        It fails with StorageFailed, or with DataDamaged if what is stored of these waybills cannot
-        be read.
+        It fails with StorageFailed; with SpaceLow if the disk is nearly full; with DataDamaged if
+        what is stored of these waybills cannot be read.
         """
         answer: asyncio.Future[Verdict] = self._loop.create_future()
         if self._failure:
@@ -172,7 +178,9 @@ class Committer:
         while plan := self._planner.plan_checkpoint():
             failpoint.reach("in_checkpoint")
             self._write(_Written(plan, []))
-            await self.drain()
+            # One flush for many parts; but a stalled one has to be taken first.
+            await (self.drain() if self._stalled else asyncio.sleep(0))
+        await self.drain()
 
     async def close(self) -> None:
         """Ends the flush thread. Nothing may be running."""
@@ -190,7 +198,10 @@ class Committer:
         self._pump_due = False
         if not self._queue or self._stalled or self._failure:
             return
-        if self._flushing and self.queued_events < self._commit_events_max:
+        if self._space.low:
+            self._refuse_queued()
+            return
+        if self._flushing and not self._commits_during_flush():
             return  # the flush that runs will pump: until then the commit grows
         submissions = self._take()
         try:
@@ -202,6 +213,19 @@ class Committer:
             self._write(_Written(plan, submissions))
         if self._queue:
             self._pump_soon()
+
+    def _commits_during_flush(self) -> bool:
+        """Whether a full commit waits, and not too many are written already."""
+        is_full = self.queued_events >= self._commit_events_max
+        return is_full and len(self._written) < UNFLUSHED_COMMITS_MAX
+
+    def _refuse_queued(self) -> None:
+        """What waits is not written any more: it would fill the disk."""
+        while self._queue:
+            submission = self._queue.popleft()
+            self.queued_events -= len(submission.scans)
+            self._answer_with(submission.answer, SpaceLow("the disk is nearly full"))
+        self._wake_room_waiters()
 
     def _take(self) -> list[Submission]:
         taken = [self._queue.popleft()]
@@ -224,12 +248,18 @@ class Committer:
         if len(submissions) == 1:
             self._answer_with(submissions[0].answer, error)
             return
-        for submission in reversed(submissions):
-            self._queue.appendleft(submission)
-            self.queued_events += len(submission.scans)
-        events_max, self._commit_events_max = self._commit_events_max, 0
-        self._pump()
-        self._commit_events_max = events_max
+        for index, submission in enumerate(submissions):
+            if self._stalled or self._failure:
+                waiting = submissions[index:]
+                self._queue.extendleft(reversed(waiting))
+                self.queued_events += sum(len(one.scans) for one in waiting)
+                return
+            try:
+                plan = self._planner.plan([submission.scans], self._now_ms())
+            except Exception as own_error:
+                self._answer_with(submission.answer, own_error)
+            else:
+                self._write(_Written(plan, [submission]))
 
     def _write(self, written: _Written) -> None:
         failpoint.reach("before_write")
@@ -242,9 +272,10 @@ class Committer:
                 self._stalled, self._stalled_at = written, time.monotonic()
             self._loop.call_later(STALL_RETRY_S, self._write_again)
             return
-        except StorageFailed as error:
+        except Exception as error:
+            # A plan that is not written leaves a hole: whatever the reason, it is the end.
             self._written.append(written)  # so that its callers are told, too
-            self._fail(error)
+            self._fail(_as_storage_failure(error))
             return
         failpoint.reach("after_write")
         if self._stalled:
@@ -268,33 +299,33 @@ class Committer:
             return
         self._flushing, self._written = self._written, []
         self._flush_began = time.monotonic()
-        flush = self._loop.run_in_executor(self._flusher, self._engine.flush_wal)
+        position = self._flushing[-1].plan.last_position
+        flush = self._loop.run_in_executor(self._flusher, self._flush_and_mark, position)
         flush.add_done_callback(self._flushed)
+
+    def _flush_and_mark(self, position: int) -> None:
+        """In the flush thread: both may block for as long as the disk likes."""
+        self._engine.flush_wal()
+        failpoint.reach("after_flush")
+        self._mark.write(position)
 
     def _flushed(self, flush: "asyncio.Future[None]") -> None:
         if self._failure:
             flush.exception()
             return
         if error := flush.exception():
-            self._fail(error if isinstance(error, StorageFailed) else StorageFailed(str(error)))
+            self._fail(_as_storage_failure(error))
             return
-        failpoint.reach("after_flush")
         assert self._flushing is not None
         settled, self._flushing = self._flushing, None
         now = time.monotonic()
         self.figures.fsync_latency.observe(now - self._flush_began, now)
-        try:
-            self._settle(settled, now)
-        except StorageFailed as error:
-            self._fail(error)
-            return
+        self._settle(settled, now)
         self._flush()
         self._pump_soon()
 
     def _settle(self, settled: list[_Written], now: float) -> None:
         position = settled[-1].plan.last_position
-        if position > self.durable_position:
-            self._mark.write(position)
         failpoint.reach("before_ack")
         self.durable_position = position
         for written in settled:
@@ -350,3 +381,7 @@ class Committer:
 def _once_more(error: StorageFailed) -> StorageFailed:
     """The same for another caller: one exception raised in many tasks collects all their frames."""
     return StorageFailed(str(error))
+
+
+def _as_storage_failure(error: BaseException) -> StorageFailed:
+    return error if isinstance(error, StorageFailed) else StorageFailed(repr(error))

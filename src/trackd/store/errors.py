@@ -13,6 +13,10 @@ class StorageFailed(StoreError):
     """A write or a flush failed: nothing more may be acknowledged; stop the process."""
 
 
+class SpaceLow(StoreError):
+    """The disk is nearly full: nothing of this was written; send it again when there is room."""
+
+
 class DataDamaged(StoreError):
     """Stored bytes cannot be read back: answer DATA_LOSS, never a shorter result."""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from xxhash import xxh3_64_digest
 
-from trackd.domain.fold import EVENTFUL_STEPS, Course, fold
+from trackd.domain.fold import EVENTFUL_STEPS, Course, FoldEvent, fold
 from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
 from trackd.domain.validation import Fault
 from trackd.domain.vocabulary import EventCode, Rejection
@@ -106,6 +106,12 @@ class Planner:
         # Of the plan being made: the event rows, and the status rows by key.
         self._events: list[tuple[bytes, bytes]] = []
         self._changed: dict[bytes, bytes] = {}
+        # What slow paths have looked up for it: its events by waybill and order, as far as they are
+        # indexed; stored timelines; and events parsed for the fold.
+        self._indexed = 0
+        self._by_waybill: dict[bytes, dict[bytes, bytes]] = {}
+        self._stored: dict[bytes, dict[bytes, bytes]] = {}
+        self._parsed: dict[bytes, dict[bytes, FoldEvent]] = {}
 
     def plan(self, submissions: Sequence[Sequence[ScanTuple]], now_ms: int) -> Plan:
         """Plans one commit for the scans of submissions, in order.
@@ -115,13 +121,12 @@ class Planner:
         # A clock that goes back must not make recorded times go back.
         recorded_at_ms = max(now_ms, self._recorded_at_ms)
         first_position = self.position + 1
-        self._events = []
+        self._forget()
         dirty_row = self._statuses.dirty.get
         rows = [[dirty_row(scan[1]) for scan in scans] for scans in submissions]
         clean = _clean(submissions, rows)
         known = self._statuses.fetch(clean) if clean else {}
-        changed: dict[bytes, bytes] = {}
-        self._changed = changed
+        changed = self._changed
         entries: list[bytes] = []
         verdicts = []
         for scans, found in zip(submissions, rows, strict=True):
@@ -273,34 +278,59 @@ class Planner:
         verdict.rejections.append((index, fault))
         return True
 
+    # The slow paths. What they look up is kept for the rest of the plan: a thousand late scans of
+    # one waybill must not read and parse its timeline a thousand times.
+
     def _earlier(self, key: bytes, order: bytes) -> bytes | None:
         """The waybill's event with the id of the one at order; None if it has none."""
-        if key not in self._changed:
-            same = self._engine.get(Table.EVENTS, key + order)
-            if same is not None:
-                return same
+        same = self._pending(key).get(order) or self._engine.get(Table.EVENTS, key + order)
+        if same is not None:
+            return same
         # Another time or code under the same id, or only the same four bytes of its hash.
-        for event_key, value in self._timeline(key):
-            if event_key[-ID_LENGTH:] == order[-ID_LENGTH:]:
+        for earlier, value in self._timeline(key).items():
+            if earlier[-ID_LENGTH:] == order[-ID_LENGTH:]:
                 return value
         return None
 
-    def _timeline(self, key: bytes) -> list[tuple[bytes, bytes]]:
-        """A waybill's events, those of the plan being made included, in order."""
-        prefix = events_prefix(key)
-        timeline = dict(self._engine.scan_prefix(Table.EVENTS, prefix))
-        timeline.update(row for row in self._events if row[0].startswith(prefix))
-        return sorted(timeline.items())
+    def _pending(self, key: bytes) -> dict[bytes, bytes]:
+        """The waybill's events in the plan being made, by order."""
+        for event_key, value in self._events[self._indexed :]:
+            waybill, order = split_event_key(event_key)
+            self._by_waybill.setdefault(waybill, {})[order] = value
+        self._indexed = len(self._events)
+        return self._by_waybill.get(key, {})
+
+    def _timeline(self, key: bytes) -> dict[bytes, bytes]:
+        """A waybill's events by order, those of the plan being made included."""
+        stored = self._stored.get(key)
+        if stored is None:
+            rows = self._engine.scan_prefix(Table.EVENTS, events_prefix(key))
+            stored = {split_event_key(event_key)[1]: value for event_key, value in rows}
+            self._stored[key] = stored
+        return stored | self._pending(key)
 
     def _refold(self, key: bytes) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
         """Folds a waybill's timeline: milestone, flags, course, newest, last, place, last_event."""
-        timeline = [(split_event_key(key)[1], value) for key, value in self._timeline(key)]
-        parsed = {order: (parse_event(value), value) for order, value in timeline}
-        folded = fold([fold_event(order, event) for order, (event, _) in parsed.items()])
-        event, value = parsed[folded.last]
-        newest = timeline[-1][0]
-        place = event.facility_code.encode()
-        return folded.milestone, folded.flags, folded.course, newest, folded.last, place, value
+        timeline = self._timeline(key)
+        orders = sorted(timeline)
+        parsed = self._parsed.setdefault(key, {})
+        for order in orders:
+            if order not in parsed:
+                parsed[order] = fold_event(order, parse_event(timeline[order]))
+        folded = fold([parsed[order] for order in orders])
+        value = timeline[folded.last]
+        place = parse_event(value).facility_code.encode()
+        course = int(folded.course)
+        return folded.milestone, folded.flags, course, orders[-1], folded.last, place, value
+
+    def _forget(self) -> None:
+        """Nothing is known of the next plan yet."""
+        self._events = []
+        self._changed = {}
+        self._indexed = 0
+        self._by_waybill = {}
+        self._stored = {}
+        self._parsed = {}
 
 
 def rows_of(write_back: WriteBack) -> list[tuple[Table, Rows]]:

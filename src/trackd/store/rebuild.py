@@ -13,7 +13,13 @@ from trackd.store.committer import STALL_RETRY_S
 from trackd.store.engine import Engine, Rows
 from trackd.store.errors import WriteStalled
 from trackd.store.events import clears_of, parse_event
-from trackd.store.keys import META_STATUS_CHECKPOINT, META_WAYBILLS, Table, status_key
+from trackd.store.keys import (
+    META_STATUS_CHECKPOINT,
+    META_WAYBILLS,
+    Table,
+    split_event_key,
+    status_key,
+)
 from trackd.store.planner import Planner, ScanTuple
 from trackd.store.statuses import StatusTable
 
@@ -30,10 +36,11 @@ class _Replanner(Planner):
     def _is_no_news(self, *_: object, **__: object) -> bool:
         return False
 
-    def _timeline(self, key: bytes) -> list[tuple[bytes, bytes]]:
+    def _timeline(self, key: bytes) -> dict[bytes, bytes]:
         # Planned in the order of the table: what stands behind the latest is still to come.
-        latest = self._events[-1][0]
-        return [row for row in super()._timeline(key) if row[0] <= latest]
+        latest = split_event_key(self._events[-1][0])[1]
+        timeline = super()._timeline(key)
+        return {order: value for order, value in timeline.items() if order <= latest}
 
 
 def rebuild(engine: Engine, now_ms: int) -> int:

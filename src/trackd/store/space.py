@@ -7,6 +7,14 @@ full.
 import os
 from pathlib import Path
 
+
+class SpaceGuard:
+    """Whether the disk has too little room for writes; set by whoever looks at the disk."""
+
+    def __init__(self) -> None:
+        self.low = False
+
+
 RESERVE_BYTES_MAX = 1 << 30
 RESERVE_SHARE = 4
 

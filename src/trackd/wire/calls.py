@@ -13,7 +13,7 @@ import grpc
 import structlog
 
 from trackd.metrics import CallMetrics
-from trackd.store.errors import StorageFailed
+from trackd.store.errors import SpaceLow, StorageFailed
 from trackd.wire.errors import CallError, abort, overloaded, stopping, told
 
 Context = Any  # grpc.aio.ServicerContext, whose stubs know no raw bytes
@@ -55,6 +55,7 @@ class Calls:
         async def call(request: Request, context: Context) -> Answer:
             began = time.perf_counter()
             code = grpc.StatusCode.CANCELLED
+            refusal: CallError | None = None
             self._enter()
             try:
                 if self.stopping.is_set():
@@ -68,19 +69,21 @@ class Calls:
                 return None  # type: ignore[return-value]
             except Exception as error:
                 refusal = self._told(method, error)
-                code = refusal.code
+                # Counted before the caller hears of it, who may look at once.
+                observe(refusal.code.name, time.perf_counter() - began)
                 await abort(context, refusal)
             finally:
                 self._leave()
-                observe(code.name, time.perf_counter() - began)
+                if refusal is None:
+                    observe(code.name, time.perf_counter() - began)
 
         return call
 
     @staticmethod
     def _told(method: str, error: Exception) -> CallError:
         answer = told(error)
-        # A storage failure ends every call at once; it is logged once, by the wiring.
-        if not isinstance(error, CallError | StorageFailed):
+        # These end every call at once; they are logged once, by the wiring.
+        if not isinstance(error, CallError | StorageFailed | SpaceLow):
             _log.error("call failed", method=method, told=answer.reason, exc_info=error)
         return answer
 

@@ -3,6 +3,8 @@
 Every method takes and gives raw bytes, so that the hot ones decide themselves what to parse.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -101,9 +103,16 @@ class Door:
         for service in ("", *SERVICES):
             await self._health.set(service, status)
 
-    async def close(self, grace_s: float) -> None:
-        """Refuses new calls and gives running ones grace_s seconds."""
-        await self._server.stop(grace_s)
+    async def close(self, grace_s: float, idle: Awaitable[None]) -> None:
+        """Refuses new calls and gives running ones grace_s seconds, or until `idle` returns.
+
+        What is not ours may run for ever: watches of health, reflection.
+        """
+        stopped = asyncio.ensure_future(self._server.stop(grace_s))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(idle, grace_s)
+        await self._server.stop(None)
+        await stopped
 
 
 def _options(limits: DoorLimits) -> list[tuple[str, int]]:

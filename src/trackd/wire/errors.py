@@ -18,6 +18,7 @@ from trackd.store.errors import (
     DataBehind,
     DataDamaged,
     DirectoryInUse,
+    SpaceLow,
     StorageFailed,
     StoreError,
     WriteStalled,
@@ -59,10 +60,17 @@ class CallError(Exception):
         return serialised
 
 
-def invalid(field_name: str, message: str, reason: str = "INVALID_ARGUMENT") -> CallError:
-    """A request that must be changed before it is sent again."""
+def invalid(
+    field_name: str, message: str, reason: str = "INVALID_ARGUMENT", *, limit: int | None = None
+) -> CallError:
+    """A request that must be changed before it is sent again; limit: the bound it went beyond."""
+    metadata = {"field": field_name} | ({} if limit is None else {"limit": str(limit)})
     return CallError(
-        grpc.StatusCode.INVALID_ARGUMENT, reason, f"{field_name}: {message}", field=field_name
+        grpc.StatusCode.INVALID_ARGUMENT,
+        reason,
+        f"{field_name}: {message}",
+        metadata,
+        field=field_name,
     )
 
 
@@ -121,6 +129,7 @@ _DATA_DAMAGED = CallError(
 # What the store raises -> what the caller is told. Total over StoreError: a test says so.
 STORE_ERRORS: dict[type[StoreError], CallError] = {
     StorageFailed: _STORAGE_FAILED,
+    SpaceLow: low_space(),
     WriteStalled: _STORAGE_FAILED,
     DataDamaged: _DATA_DAMAGED,
     DataBehind: _STORAGE_FAILED,

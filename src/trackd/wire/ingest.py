@@ -1,25 +1,25 @@
 """IngestService: scans in, an answer once they are durable."""
 
 import asyncio
-import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+from trackd.domain.validation import Fault
 from trackd.partition import Partition
 from trackd.store.planner import Verdict
+from trackd.store.space import SpaceGuard
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls, Context
 from trackd.wire.errors import low_space, overloaded, stopping
 from trackd.wire.scans import Batch, ScanReader
 
-Pending = tuple[Batch, list[tuple[int, "asyncio.Future[Verdict]"]]]
 
+class Pending(NamedTuple):
+    """What the answer to a submitted batch needs, and no more: the caller may never read it."""
 
-class SpaceGuard:
-    """Whether the disk has room for writes; set by whoever looks at the disk."""
-
-    def __init__(self) -> None:
-        self.low = False
+    batch_id: str
+    rejections: list[tuple[int, Fault]]
+    answers: list[tuple[int, "asyncio.Future[Verdict]"]]
 
 
 class IngestService:
@@ -33,6 +33,7 @@ class IngestService:
         space: SpaceGuard,
         calls: Calls,
         *,
+        now_ms: Callable[[], int],
         batches_in_flight_max: int,
         queue_events_max: int,
     ) -> None:
@@ -41,12 +42,13 @@ class IngestService:
         self._reader = reader
         self._space = space
         self._calls = calls
+        self._now_ms = now_ms
         self._batches_in_flight_max = batches_in_flight_max
         self._queue_events_max = queue_events_max
 
     async def append_events(self, request: bytes, _: Context) -> bytes:
         """AppendEvents."""
-        batch = self._reader.read_append(request, _now_ms())
+        batch = self._reader.read_append(request, self._now_ms())
         if self._space.low:
             raise low_space()
         for partition, scans in zip(self._partitions, batch.scans, strict=True):
@@ -84,7 +86,7 @@ class IngestService:
         self, requests: Any, pending: "asyncio.Queue[Pending | None]", room: asyncio.Semaphore
     ) -> None:
         async for request in requests:
-            batch = self._reader.read_stream(request, _now_ms())
+            batch = self._reader.read_stream(request, self._now_ms())
             if self._space.low:
                 raise low_space()
             await room.acquire()
@@ -98,22 +100,22 @@ class IngestService:
     ) -> None:
         while one := await pending.get():
             verdict, position = await self._settled(one)
-            await context.write(self._answers.stream(one[0].batch_id, verdict, position))
+            await context.write(self._answers.stream(one.batch_id, verdict, position))
             room.release()
 
     def _submit(self, batch: Batch) -> Pending:
-        return batch, [
+        answers = [
             (partition.number, partition.submit(scans))
             for partition, scans in zip(self._partitions, batch.scans, strict=True)
             if scans
         ]
+        return Pending(batch.batch_id, batch.rejections, answers)
 
     async def _settled(self, pending: Pending) -> tuple[Verdict, str]:
         """The verdict over the whole batch, and its position, once all partitions have settled."""
-        batch, answers = pending
-        whole = Verdict(rejections=list(batch.rejections))
+        whole = Verdict(rejections=list(pending.rejections))
         positions = []
-        for partition, answer in answers:
+        for partition, answer in pending.answers:
             part = await answer
             whole.accepted += part.accepted
             whole.duplicates += part.duplicates
@@ -121,7 +123,3 @@ class IngestService:
             positions.append((partition, part.position))
         # A batch of which nothing went to a partition is as fresh as nothing.
         return whole, self._answers.position(positions) if positions else ""
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -88,15 +88,14 @@ class ScanReader:
         slices = _wires(StreamSlices, request)
         events: Sequence[ScanEvent | None]
         try:
-            message = StreamEventsRequest.FromString(request)
-            events, batch_id = message.events, message.batch_id
+            parsed = StreamEventsRequest.FromString(request)
+            events, batch_id = parsed.events, parsed.batch_id
         except DecodeError:
             events = [_event_or_none(wire) for wire in slices.events]
             batch_id = slices.batch_id.decode(errors="replace")
         if len(batch_id) > BATCH_ID_LENGTH_MAX:
-            raise invalid(
-                "batch_id", f"has {len(batch_id)} characters, at most {BATCH_ID_LENGTH_MAX}"
-            )
+            message = f"has {len(batch_id)} characters, at most {BATCH_ID_LENGTH_MAX}"
+            raise invalid("batch_id", message, limit=BATCH_ID_LENGTH_MAX)
         return self._read(batch_id, events, slices.events, now_ms)
 
     def _read(
@@ -107,7 +106,8 @@ class ScanReader:
         now_ms: int,
     ) -> Batch:
         if not 1 <= len(wires) <= BATCH_EVENTS_MAX:
-            raise invalid("events", f"a batch has 1-{BATCH_EVENTS_MAX} events, not {len(wires)}")
+            message = f"a batch has 1-{BATCH_EVENTS_MAX} events, not {len(wires)}"
+            raise invalid("events", message, limit=BATCH_EVENTS_MAX)
         latest_ms = now_ms + self._future_tolerance_ms
         partition_count, texts = self._partition_count, self._short_texts
         last_byte_mask = self._last_byte_mask

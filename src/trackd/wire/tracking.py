@@ -67,6 +67,7 @@ class TrackingService:
             raise invalid(
                 "waybill_numbers",
                 f"1-{BATCH_WAYBILLS_MAX} at a time, not {len(asked.waybill_numbers)}",
+                limit=BATCH_WAYBILLS_MAX,
             )
         if asked.min_position:
             await self._reached(asked.min_position)
@@ -102,7 +103,8 @@ class TrackingService:
         asked = _parsed(GetTimelineRequest, request)
         number = _waybill_number(asked.waybill_number)
         if not 0 <= asked.page_size <= PAGE_SIZE_MAX:
-            raise invalid("page_size", f"must be 0-{PAGE_SIZE_MAX}, not {asked.page_size}")
+            message = f"must be 0-{PAGE_SIZE_MAX}, not {asked.page_size}"
+            raise invalid("page_size", message, limit=PAGE_SIZE_MAX)
         if asked.order not in TimelineOrder.values():
             raise invalid("order", f"{asked.order} is not a TimelineOrder")
         newest_first = asked.order == TIMELINE_ORDER_NEWEST_FIRST
