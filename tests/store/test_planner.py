@@ -226,6 +226,24 @@ def test_a_correction_is_a_change_like_any_other() -> None:
     desk.check()
 
 
+def test_a_resolved_problem_ends_the_flags_it_names() -> None:
+    """As the newest event, and as a late one that makes the timeline be folded again."""
+    for at_ms in (NOON_MS + 2, NOON_MS + 1):
+        desk = Desk()
+        resolved = scan_event(
+            EventCode.PROBLEM_RESOLVED, "c", at_ms, attributes={"clears": "held,damaged"}
+        )
+        for event in (
+            scan_event(EventCode.DAMAGED, "a", NOON_MS - 1),
+            scan_event(EventCode.HELD, "b", NOON_MS),
+            scan_event(EventCode.DELAYED, "d", NOON_MS + 1),
+            resolved,
+        ):
+            desk.commit([event])
+        assert flags_of(desk.row().flags) == [Flag.DELAYED]
+        desk.check()
+
+
 def test_a_void_may_come_before_the_event_it_voids() -> None:
     """The event is kept in the timeline and never counts."""
     desk = Desk()

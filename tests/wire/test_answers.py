@@ -1,0 +1,103 @@
+"""Answers out: bytes joined by hand are what protobuf would have made."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.store.desk import NOON_MS
+from trackd.domain.validation import Fault
+from trackd.domain.vocabulary import Flag, Milestone, Rejection, flag_mask
+from trackd.store.keys import ORDER_LENGTH
+from trackd.store.planner import Verdict
+from trackd.store.records import NO_STATUS, encode_status
+from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
+from trackd.v1.ingest_pb2 import AppendEventsResponse, StreamEventsResponse
+from trackd.v1.tracking_pb2 import (
+    BatchGetStatusResponse,
+    GetStatusResponse,
+    GetTimelineResponse,
+)
+from trackd.wire import answers, positions
+from trackd.wire.answers import Answers
+
+# The lengths at which a varint grows, and what lies between them.
+LENGTHS = st.one_of(st.sampled_from([0, 1, 90, 126, 127, 128, 16_000, 16_400]), st.integers(0, 300))
+EVENTS = st.builds(
+    lambda event_id, length: ScanEvent(event_id=event_id, remark="x" * length),
+    st.text("ab", min_size=1, max_size=3),
+    LENGTHS,
+)
+NUMBERS = st.from_regex(re.compile(r"[A-Z0-9-]{4,40}"), fullmatch=True)
+
+
+@given(
+    number=NUMBERS,
+    milestone=st.sampled_from(Milestone),
+    flags=st.sets(st.sampled_from(Flag)),
+    event=EVENTS,
+    count=st.integers(1, 2**31),
+)
+def test_a_status_is_its_row(
+    number: str, milestone: Milestone, flags: set[Flag], event: ScanEvent, count: int
+) -> None:
+    """Every field; flags in ascending order, those too that only a later version raises."""
+    row = NO_STATUS._replace(
+        milestone=milestone,
+        flags=flag_mask(*flags),
+        event_count=count,
+        first_event_at_ms=NOON_MS,
+        newest=bytes(ORDER_LENGTH),
+        updated_at_ms=NOON_MS + 5,
+        position=77,
+        last_event=event.SerializeToString(),
+    )
+    expected = ShipmentStatus(
+        waybill_number=number,
+        milestone=int(milestone),  # type: ignore[arg-type]
+        flags=sorted(map(int, flags)),  # type: ignore[arg-type]
+        last_event=event,
+        event_count=count,
+        first_event_at_ms=NOON_MS,
+        updated_at_ms=NOON_MS + 5,
+        position="set/3.77",
+    )
+    status = Answers("set").status(3, number, encode_status(row))
+    assert ShipmentStatus.FromString(status) == expected
+    assert GetStatusResponse.FromString(answers.one_status(status)).status == expected
+    both = answers.many_statuses([status, status], ["A", number])
+    assert BatchGetStatusResponse.FromString(both) == BatchGetStatusResponse(
+        statuses=[expected, expected], missing_waybill_numbers=["A", number]
+    )
+
+
+@given(events=st.lists(EVENTS, max_size=5), token=st.text("ab=", max_size=200))
+def test_a_timeline_is_its_rows(events: list[ScanEvent], token: str) -> None:
+    """Joined as they are stored, whatever their lengths."""
+    status = ShipmentStatus(waybill_number="SF0001")
+    wire = [event.SerializeToString() for event in events]
+    found = GetTimelineResponse.FromString(
+        answers.timeline(wire, token, status.SerializeToString())
+    )
+    assert found == GetTimelineResponse(events=events, next_page_token=token, status=status)
+
+
+def test_rejections_come_in_the_order_of_the_batch() -> None:
+    """Whichever partition they come from."""
+    verdict = Verdict(accepted=3, duplicates=2)
+    for index in (7, 1, 4):
+        verdict.rejections.append((index, Fault(Rejection.CONFLICT, "event_id", f"of {index}")))
+    append = AppendEventsResponse.FromString(Answers("set").append(verdict, "set/0.1"))
+    stream = StreamEventsResponse.FromString(Answers("set").stream("b", verdict, "set/0.1"))
+    assert stream.batch_id == "b"
+    for answer in (append, stream):
+        assert (answer.accepted, answer.duplicates, answer.position) == (3, 2, "set/0.1")
+        assert [each.index for each in answer.rejections] == [1, 4, 7]
+        assert [each.message for each in answer.rejections] == ["of 1", "of 4", "of 7"]
+
+
+@given(st.dictionaries(st.integers(0, 255), st.integers(0, 2**64), min_size=1))
+def test_a_position_comes_back(parts: dict[int, int]) -> None:
+    """A token of any partitions, up to all of them."""
+    token = Answers("set").position(parts.items())
+    assert positions.parse(token, "set") == parts
