@@ -96,7 +96,9 @@ def test_the_unit_starts_a_server() -> None:
     program, command, *flags = shlex.split(service["ExecStart"])
     assert (Path(program).name, command) == ("trackd", "serve")
     assert run_here("config", "--check", *flags).code == 0
-    assert int(service["TimeoutStopSec"]) > 2 * load().shutdown_grace_s
+    patience_s = load().shutdown_grace_s + server._CLOSE_TIMEOUT_S
+    assert int(service["TimeoutStopSec"]) > patience_s
+    assert f"--stop-timeout {service['TimeoutStopSec']}" in PAGE
     final = {int(code) for code in service["RestartPreventExitStatus"].split()}
     assert final == {USAGE, server.EXIT_DATA_BEHIND}
 
@@ -212,6 +214,11 @@ def test_the_bounds_of_the_contract_are_what_the_page_says(what: str, bounds: li
     (value,) = [row[1] for row in rows(section("Limits")) if row[0] == what]
     shown = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", value)]
     assert shown[-len(bounds) :] == bounds or shown[: len(bounds)] == bounds
+
+
+def test_the_disk_is_looked_at_as_often_as_the_page_says() -> None:
+    """A full disk: what can be filled between two looks depends on it."""
+    assert f"It looks {1 / server.SPACE_CHECK_INTERVAL_S:.0f} times a second." in PAGE
 
 
 def test_every_kind_of_finding_is_there() -> None:
