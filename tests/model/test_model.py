@@ -5,7 +5,6 @@ are kept while new events arrive and the store is reopened, and go on where they
 """
 
 import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -246,7 +245,7 @@ def test_a_server_equals_a_dict(serve: Serve) -> None:
 def test_trackd_equals_a_dict_for_long(tmp_path: Path) -> None:
     """The same with many more examples; hypothesis prints what breaks it."""
     (tmp_path / "data").mkdir()
-    run(in_process(tmp_path / "data"), examples=int(os.environ.get("EXAMPLES", "500")), steps=60)
+    run(in_process(tmp_path / "data"), examples=500, steps=60)
 
 
 @pytest.mark.torture

@@ -1,7 +1,6 @@
 """The planner: repeats, conflicts, bounds, positions, and that it equals the fold in any order."""
 
 import itertools
-import os
 from random import Random
 
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
 from tests.domain.lives import random_life
+from tests.harness.seeds import seeded
 from tests.store.desk import NOON_MS, Desk, scan, scan_event
 from trackd.domain.fold import FoldEvent
 from trackd.domain.vocabulary import EventCode, Flag, Milestone, Rejection, flag_mask, flags_of
@@ -346,7 +346,7 @@ def test_shuffled_journeys_have_one_status() -> None:
 @pytest.mark.torture
 def test_many_shuffled_journeys_have_one_status() -> None:
     """The same with 100,000."""
-    shuffle_journeys(int(os.environ.get("TRACKD_TEST_SEED", "1")), 100_000)
+    shuffle_journeys(seeded("journeys").randrange(1 << 60), 100_000)
 
 
 @settings(max_examples=120)

@@ -1,12 +1,12 @@
 """What only an engine on disk can do: stall, be in use, be damaged."""
 
-import os
 import random
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.harness.seeds import seeded
 from tests.store.engines import SMALL_BUFFERS, KeptOnDisk
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
 from trackd.store.errors import DataDamaged, DirectoryInUse, StorageFailed, StoreError, WriteStalled
@@ -139,4 +139,4 @@ def test_a_flipped_bit_is_never_read_as_data(table_files: Path, tmp_path: Path) 
 @pytest.mark.torture
 def test_many_flipped_bits_are_never_read_as_data(table_files: Path, tmp_path: Path) -> None:
     """The same, long."""
-    flip_bits(table_files, tmp_path, int(os.environ.get("TRACKD_TEST_SEED", "1")), rounds=1_000)
+    flip_bits(table_files, tmp_path, seeded("flipped bits").randrange(1 << 60), rounds=1_000)

@@ -8,13 +8,13 @@ still there.
 """
 
 import asyncio
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.harness.seeds import seeded
 from tests.store.desk import NOON_MS, Desk, scan, scan_event
 from tests.store.simulated import Faults, SimulatedEngine, SimulatedLoop, SimulatedMark
 from trackd import partition as partition_module
@@ -296,7 +296,7 @@ def test_five_hundred_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.torture
 def test_many_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, long, from a seed of its own."""
-    start = int(os.environ.get("TRACKD_TEST_SEED", "1")) * 1_000_000
+    start = seeded("worlds").randrange(1 << 60)
     happened = live_through_all(range(start, start + 50_000), monkeypatch)
     assert min(happened.values()) > 1_000, happened
 
