@@ -55,9 +55,7 @@ def test_a_level_below_the_threshold_is_not_written(out: io.StringIO) -> None:
 
 @pytest.mark.parametrize("key", ["waybill", "waybill_number"])
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_a_waybill_is_only_ever_a_hash(
-    out: io.StringIO, key: str, log_format: logs.Format
-) -> None:
+def test_a_waybill_is_only_ever_a_hash(out: io.StringIO, key: str, log_format: logs.Format) -> None:
     """Even a careless call cannot put a waybill number into a log."""
     logs.set_up(level="info", log_format=log_format, stream=out)
     structlog.get_logger().info("stored", **{key: "SF1234567890"})
