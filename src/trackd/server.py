@@ -33,6 +33,7 @@ from trackd.store.errors import (
 )
 from trackd.store.mark import read_mark
 from trackd.store.space import SpaceGuard, disk_reserve_bytes, free_bytes
+from trackd.store.wal import defuse
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
@@ -347,6 +348,7 @@ def _look_first(
     path = directory.partition_path(number)
     if not (path / "CURRENT").exists():
         return
+    defuse(path)
     engine = RocksEngine(path, options, cache, read_only=True)
     try:
         refuse_if_behind(number, engine, read_mark(directory.mark_path(number)))

@@ -41,6 +41,7 @@ from rocksdict import (
 
 from trackd.store.errors import DataDamaged, DirectoryInUse, StorageFailed, StoreError, WriteStalled
 from trackd.store.keys import HASH_LENGTH, Table
+from trackd.store.wal import defuse, endless_records
 
 Rows = Iterable[tuple[bytes, bytes | None]]
 
@@ -245,6 +246,11 @@ class RocksEngine:
         read_only: make and change nothing; a log is read, but kept as it is. Raises
         DirectoryInUse, DataDamaged or StorageFailed.
         """
+        if not read_only:
+            defuse(path)
+        elif endless := endless_records(path):
+            log, offset = endless[0]
+            raise DataDamaged(f"{log}: noise at {offset}, which a start of the server would clear")
         access = AccessType.read_only(False) if read_only else AccessType.read_write()
         if salvage:
             try:
