@@ -1,4 +1,6 @@
-"""The whole key space of a partition. No other file builds or takes apart a key.
+"""The whole key space of a partition. No other file knows how a key is laid out.
+
+What others do at most is join a status key and an order, which makes an event's key.
 
 | table  | key                                      | value                                     |
 | ------ | ---------------------------------------- | ----------------------------------------- |

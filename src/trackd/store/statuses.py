@@ -10,8 +10,8 @@ bring the rows up to date (replay.py).
   rows.
 * The clean cache holds what the disk has, in two generations: what is not used while the younger
   one fills half of cache_bytes is forgotten with the older one.
-* Only the planner changes rows, only between a plan and its write; readers see planned rows and
-  wait until their position is durable.
+* Rows change with a plan (or its replay) only, and are clean once it is written; readers see
+  planned rows and wait until their position is durable.
 """
 
 from collections import deque
@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from trackd.store.engine import Engine
 from trackd.store.keys import Table
 
-# What a cached row costs beside its bytes: a dict slot, the str of the waybill number, two object
-# headers.
+# What a cached row costs beside its bytes: a dict slot, two object headers, the key.
 ROW_OVERHEAD_BYTES = 240
 
 
