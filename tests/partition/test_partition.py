@@ -202,6 +202,8 @@ async def test_a_start_behind_what_was_acknowledged_is_refused(
     for event in sorts(5):
         await send(partition, event)
     await partition.close()
+    with pytest.raises(DataBehind, match=r"up to 4, but 5 was acknowledged.* 5 to 5 are lost"):
+        opened(rolled_back(engine, 4), tmp_path)
     short = rolled_back(engine, 3)
     with pytest.raises(DataBehind, match=r"up to 3, but 5 was acknowledged.* 4 to 5 are lost"):
         opened(short, tmp_path)

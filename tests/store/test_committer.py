@@ -273,8 +273,15 @@ def test_one_waybill_that_cannot_be_read_fails_only_those_who_sent_it() -> None:
             office.committer.submit(scans("1")),
             office.committer.submit(damaged),
             office.committer.submit(scans("2", "3")),
+            office.committer.submit(scans("4")),
         ]
-        assert [await outcome(answer) for answer in answers] == [1, DataDamaged, 2]
+        order: list[int] = []
+        for n, answer in enumerate(answers):
+            answer.add_done_callback(lambda _, n=n: order.append(n))  # type: ignore[misc]
+        assert [await outcome(answer) for answer in answers] == [1, DataDamaged, 2, 1]
+        await asyncio.sleep(0)
+        assert [n for n in order if n != 1] == [0, 2, 3]
+        assert [answers[n].result().position for n in (0, 2, 3)] == [2, 4, 5]
         assert not office.failures
         assert office.committer.queued_events == 0
 
