@@ -17,7 +17,7 @@ from tests.harness.server import ServerProcess
 from trackd.server import EXIT_DATA_BEHIND, EXIT_FAILED
 
 _DISK_BYTES = 512 << 20
-_LOAD_S = (0.1, 1.0)
+_LOAD_S = (0.1, 0.7)
 _LOST_POSITIONS = re.compile(r"positions (\d+) to (\d+) are lost")
 # Default buffers keep everything in the log; small ones have tables written and logs dropped while
 # the power goes.

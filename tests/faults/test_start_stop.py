@@ -40,7 +40,7 @@ async def _stopped_again_and_again(serve: Serve, rng: random.Random, rounds: int
 
 async def test_a_stop_under_load_is_orderly(serve: Serve) -> None:
     """Row 22: SIGTERM in the midst of work: exit code 0, no loss, callers told to come back."""
-    await _stopped_again_and_again(serve, seeded("stop"), rounds=4)
+    await _stopped_again_and_again(serve, seeded("stop"), rounds=3)
 
 
 @pytest.mark.torture

@@ -36,10 +36,10 @@ class _Error:
 
 
 _ERRORS = (
-    _Error("sync", ".log", "eio", 20),
-    _Error("write", ".log", "eio", 20),
-    _Error("write", ".log", "enospc", 20),
-    _Error("write", ".mark", "eio", 20),
+    _Error("sync", ".log", "eio", 10),
+    _Error("write", ".log", "eio", 10),
+    _Error("write", ".log", "enospc", 10),
+    _Error("write", ".mark", "eio", 10),
     _Error("sync", ".mark", "eio", 1),
 )
 

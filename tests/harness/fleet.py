@@ -50,7 +50,7 @@ class FleetOptions:
     batches_in_flight: int = 6
     repeat_share: float = 0.1
     late_share: float = 0.3
-    pause_s_max: float = 0.01
+    pause_s_max: float = 0.03
 
 
 class Fleet:
