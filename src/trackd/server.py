@@ -290,7 +290,11 @@ class Server:
 
     async def _watch_space(self, reserve: int) -> None:
         while True:
-            free = free_bytes(self._settings.data)
+            try:
+                free = free_bytes(self._settings.data)
+            except OSError as error:
+                self._storage_failed(StorageFailed(f"the data directory is gone: {error}"))
+                return
             low = free < reserve * (_SPACE_HYSTERESIS if self._space.low else 1)
             if low != self._space.low:
                 _log.warning("low disk space" if low else "disk space is back", free_bytes=free)

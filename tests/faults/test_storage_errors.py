@@ -113,3 +113,12 @@ async def test_nothing_is_acknowledged_after_any_of_many_storage_errors(
     for number in range(20):
         errors = rng.choices(_ERRORS, k=10)
         await _errors(serve, tmp_path / str(number), rng, errors)
+
+
+def test_a_server_whose_directory_is_taken_away_stops(serve: Serve, tmp_path: Path) -> None:
+    """Row 6: what it would acknowledge from now on, nobody would find at the next start."""
+    server = serve()
+    server.data.rename(tmp_path / "elsewhere")
+    assert server.wait() == EXIT_FAILED
+    assert "storage failed" in server.log
+    expect_sound(tmp_path / "elsewhere")

@@ -25,6 +25,19 @@ def test_a_new_directory_is_made_with_the_partitions_asked_for(tmp_path: Path) -
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
 
 
+def test_every_directory_that_was_made_is_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut must not take one with everything in it: each is synced in its parent."""
+    synced: list[Path] = []
+    monkeypatch.setattr("trackd.store.data_directory.sync_directory", synced.append)
+    opened(tmp_path / "a" / "b")
+    assert {tmp_path, tmp_path / "a", tmp_path / "a" / "b"} <= set(synced)
+    synced.clear()
+    opened(tmp_path / "a" / "b")
+    assert synced == []
+
+
 def test_an_old_directory_keeps_what_it_is(tmp_path: Path) -> None:
     """Identity and number of partitions, whatever the default is by now."""
     first = opened(tmp_path, 3)

@@ -42,7 +42,11 @@ class DataDirectory:
         """
         self.path = path
         try:
+            new = [one for one in (path, *path.parents) if not one.exists()]
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Else a power cut may take the whole directory, and the next start would make another.
+            for one in new:
+                sync_directory(one.parent)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageFailed(f"{path}: {error.strerror}") from error
