@@ -21,6 +21,7 @@ updated_at_ms and position follow from the log. An entry carries the whole statu
 status that was not written back before a crash is made again from the log alone, without folding.
 """
 
+import functools
 from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
@@ -169,6 +170,7 @@ def block_count(data: bytes) -> int:
     return count
 
 
+@functools.lru_cache(maxsize=4)  # all events of a commit have one
 def recorded_at_suffix(recorded_at_ms: int) -> bytes:
     """What is appended to an event's wire bytes to set `recorded_at_ms` (field 17, a varint)."""
     out = bytearray(b"\x88\x01")
