@@ -53,6 +53,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def __init__(self, rng: Random, *, work_s_max: float = 0.02) -> None:
         self._now = 0.0
         self._rng = rng
+        # Whose flushes take their time here.
+        self.engine: SimulatedEngine | None = None
         self._work_s_max = work_s_max
         super().__init__(_NoFiles(self._move_on))
 
@@ -68,20 +70,23 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
     def run_in_executor(  # type: ignore[override]
         self, executor: Any, func: Callable[..., Any], *args: Any
     ) -> "asyncio.Future[Any]":
-        """Done after a while. A flush reaches only what was written when it began."""
+        """Done after a while. A flush in it reaches only what was written when it began."""
         done: asyncio.Future[Any] = self.create_future()
-        owner = getattr(func, "__self__", None)
-        if isinstance(owner, SimulatedEngine) and func == owner.flush_wal:
-            reached = owner.unflushed
-            func = lambda: owner.flush(reached)  # noqa: E731
+        engine = self.engine
+        reached = engine.unflushed if engine else 0
 
         def finish() -> None:
             if done.done():
                 return
+            if engine:
+                engine.reached = reached
             try:
                 done.set_result(func(*args))
             except Exception as error:
                 done.set_exception(error)
+            finally:
+                if engine:
+                    engine.reached = None
 
         self.call_later(self._rng.uniform(0, self._work_s_max), finish)
         return done
@@ -103,6 +108,8 @@ class SimulatedEngine(MemoryEngine):
         super().__init__()
         self._rng = rng
         self._stalled_writes = 0
+        # How many batches had been written when the flush began that ends now; None: all of them.
+        self.reached: int | None = None
         self.faults = faults
         self.broken = False
 
@@ -128,7 +135,7 @@ class SimulatedEngine(MemoryEngine):
 
     def flush_wal(self) -> None:
         """See Engine."""
-        self.flush(len(self._unflushed))
+        self.flush(len(self._unflushed) if self.reached is None else self.reached)
 
     def flush(self, reached: int) -> None:
         """Makes the first `reached` batches durable, or fails and makes fewer of them durable."""

@@ -18,11 +18,12 @@ from tests.store.simulated import (
     SimulatedMark,
 )
 from trackd.domain.vocabulary import EventCode
-from trackd.store.committer import Committer
-from trackd.store.errors import DataDamaged, StorageFailed
+from trackd.store.committer import UNFLUSHED_COMMITS_MAX, Committer
+from trackd.store.errors import DataDamaged, SpaceLow, StorageFailed
 from trackd.store.keys import Table
 from trackd.store.mark import DurableMark
 from trackd.store.planner import ScanTuple
+from trackd.store.space import SpaceGuard
 
 SORTED = EventCode.SORTED
 Result = TypeVar("Result")
@@ -34,6 +35,10 @@ class Office:
     def __init__(self, *, faults: Faults | None = None, commit_events_max: int = 10) -> None:
         self.rng = Random(1)
         self.engine = SimulatedEngine(self.rng, faults or Faults())
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        loop.engine = self.engine
+        self.space = SpaceGuard()
         self.mark = SimulatedMark(self.rng)
         self.desk = Desk(self.engine, write_back_events=1)
         self.failures: list[StorageFailed] = []
@@ -45,6 +50,7 @@ class Office:
             commit_events_max=commit_events_max,
             now_ms=lambda: NOON_MS,
             on_failure=self.failures.append,
+            space=self.space,
         )
 
 
@@ -239,6 +245,65 @@ def test_after_a_failure_nobody_is_answered_and_everybody_is_told(faults: Faults
         await asyncio.wait_for(asyncio.gather(outcome(committer.room(1))), 1)
         assert len(office.failures) == 1
         assert committer.durable_position == committer.queued_events == 0
+
+    simulated(test)
+
+
+def test_an_unexpected_error_of_a_write_is_a_failure_too() -> None:
+    """Whatever it is: behind a plan that was not written there would be a hole."""
+
+    async def test() -> None:
+        office = Office()
+
+        def fail(*_: object) -> None:
+            raise MemoryError("simulated")
+
+        office.engine.write = fail  # type: ignore[method-assign,assignment]
+        answers = [office.committer.submit(scans(event_id)) for event_id in ("a", "b")]
+        assert [await outcome(answer) for answer in answers] == [StorageFailed] * 2
+        assert len(office.failures) == 1
+
+    simulated(test)
+
+
+def test_while_a_disk_hangs_only_so_much_is_written_behind_the_flush() -> None:
+    """The rest waits in the queue, where it is counted; then all is stored."""
+
+    async def test() -> None:
+        office = Office(commit_events_max=2)
+        answers = [office.committer.submit(scans(f"{n}-a", f"{n}-b")) for n in range(100)]
+        for _ in range(200):
+            await asyncio.sleep(0)
+        assert office.committer.durable_position == 0
+        written = office.committer.written_position
+        assert written == 2 * (1 + UNFLUSHED_COMMITS_MAX)
+        assert office.committer.queued_events == 200 - written
+        await asyncio.gather(*answers)
+        assert office.committer.durable_position == 200
+        office.desk.check()
+
+    simulated(test)
+
+
+def test_nothing_that_waits_is_written_while_the_disk_is_nearly_full() -> None:
+    """It is refused, each caller with SpaceLow; what was written is answered; later it goes on."""
+
+    async def test() -> None:
+        office = Office()
+        before = office.committer.submit(scans("before"))
+        await asyncio.sleep(0)
+        office.space.low = True
+        waiting = [office.committer.submit(scans(f"{n}")) for n in range(3)]
+        room = asyncio.ensure_future(office.committer.room(1))
+        assert [await outcome(answer) for answer in waiting] == [SpaceLow] * 3
+        await room
+        assert (await before).position == 1
+        assert office.committer.queued_events == 0
+        assert not office.failures
+        office.space.low = False
+        assert (await office.committer.submit(scans("after"))).position == 2
+        await office.committer.drain()
+        office.desk.check()
 
     simulated(test)
 

@@ -113,6 +113,9 @@ class World:
         self.failed, self.submitted, self.answered = False, 0, 0
         rng, faults = self.rng, self.faults
         faults.stall, faults.write, faults.flush = 0, 0, 0
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        loop.engine = self.engine
         partition = self.open()
         faults.stall = rng.choice([0, 0.05, 0.3])
         faults.write, faults.flush = rng.choice([(0, 0), (0, 0), (0.1, 0), (0, 0.1)])
