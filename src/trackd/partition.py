@@ -140,6 +140,16 @@ class Partition:
 
     # Reading.
 
+    async def read_status(self, key: bytes) -> bytes | None:
+        """The status row of the waybill with this status key; None if it has no event.
+
+        Raises DataDamaged, StorageFailed.
+        """
+        row = self.statuses.get(key)
+        if row is not None and status_position(row) > self.committer.durable_position:
+            await self.committer.durable(status_position(row))
+        return row
+
     async def read_statuses(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """The status rows, by status key, of those waybills that have one.
 

@@ -55,7 +55,7 @@ class TrackingService:
         partition = self._partitions[partition_of(key, len(self._partitions))]
         if asked.min_position:
             await self._reached(asked.min_position)
-        row = (await partition.read_statuses((key,))).get(key)
+        row = await partition.read_status(key)
         if row is None:
             raise _not_found(number)
         return answers.one_status(self._encode.status(partition.number, number, row))
