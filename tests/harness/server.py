@@ -12,12 +12,15 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 READY = re.compile(r"trackd is ready: gRPC on (\S+), metrics on (\S+)")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
 _POLL_S = 0.005
+_STACKS = {"PYTHONFAULTHANDLER": "1"}
+_STACKS_TIMEOUT_S = 5.0
 _LOG_END_CHARACTERS = 4_000
 
 
@@ -64,8 +67,7 @@ class ServerProcess:
             if not self.running:
                 return False
             if time.monotonic() > deadline:
-                self.kill()
-                raise ServerFailed(f"not ready within {timeout_s:g} s\n{self.log_end}")
+                raise ServerFailed(f"not ready within {timeout_s:g} s\n{self._put_down()}")
             time.sleep(_POLL_S)
         self.grpc, self.metrics = ready.groups()
         return True
@@ -85,9 +87,14 @@ class ServerProcess:
             *more_flags,
         ]
         own = {name: text for name, text in os.environ.items() if not name.startswith("TRACKD_")}
+        env = own | _STACKS | self.env
         with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=own | self.env
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env=env,
             )
 
     def refuse(self, *more_flags: str, timeout_s: float = START_TIMEOUT_S) -> int:
@@ -126,9 +133,8 @@ class ServerProcess:
         try:
             return self._running_process().wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self._running_process().kill()
-            self._running_process().wait()
-            raise ServerFailed(f"still there after {timeout_s:g} s\n{self.log_end}") from None
+            message = f"still there after {timeout_s:g} s\n{self._put_down()}"
+            raise ServerFailed(message) from None
 
     # What can be seen of it.
 
@@ -181,6 +187,21 @@ class ServerProcess:
         with urllib.request.urlopen(f"http://{self.metrics}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         return dict(_samples(text))
+
+    def _put_down(self) -> str:
+        """Ends a process that hangs; where it hung, thread by thread, and its log."""
+        states = []
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            with suppress(OSError):
+                state = (thread / "stat").read_text().rpartition(")")[2].split()[0]
+                states.append(f"{state} {(thread / 'wchan').read_text()}")
+        process = self._running_process()
+        process.send_signal(signal.SIGABRT)  # Python then writes its stacks to the log
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_STACKS_TIMEOUT_S)
+        process.kill()
+        process.wait()
+        return f"threads: {', '.join(states)}\n{self.log_end}"
 
     def _running_process(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "not started"

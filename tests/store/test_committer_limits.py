@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.store.test_committer import Office, outcome, scans, simulated
+from tests.store.office import Office, outcome, scans, simulated
 from trackd.store.committer import UNFLUSHED_COMMITS_MAX
 from trackd.store.errors import SpaceLow, StorageFailed
 from trackd.store.keys import Table
