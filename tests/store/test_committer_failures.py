@@ -12,6 +12,7 @@ from tests.store.office import SORTED, Office, outcome, scans, simulated
 from tests.store.simulated import Faults
 from trackd.domain.vocabulary import EventCode
 from trackd.store.errors import DataDamaged, StorageFailed
+from trackd.store.events import parse_event
 from trackd.store.keys import Table
 from trackd.store.planner import ScanTuple
 
@@ -148,5 +149,50 @@ def test_a_failure_that_nobody_waits_for_is_not_logged_by_the_loop() -> None:
         assert len(office.failures) == 1
         gc.collect()
         assert told == []
+
+    simulated(test)
+
+
+def test_a_stall_among_those_that_are_planned_one_by_one_keeps_their_order() -> None:
+    """Behind a damaged waybill and a stalled write the others wait, in the order they came."""
+
+    async def test() -> None:
+        office = Office()
+        await office.committer.submit(scans("a", waybill_number="SF9999"))
+        ((key, _),) = office.engine.scan_all(Table.EVENTS)
+        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
+        damaged = [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+        answers = [office.committer.submit(scans("1")), office.committer.submit(damaged)]
+        answers += [office.committer.submit(scans(f"{n}")) for n in range(2, 7)]
+        office.engine.faults.stall = 1
+        await asyncio.sleep(0.01)
+        assert not any(answer.done() for answer in answers)
+        office.engine.faults.stall = 0.5
+        outcomes = [await outcome(answer) for answer in answers]
+        assert outcomes == [1, DataDamaged, 1, 1, 1, 1, 1]
+        del answers[1]
+        positions = [answer.result().position for answer in answers]
+        # Of one commit all have the position of its end.
+        assert positions == sorted(positions)
+        ids = [parse_event(entry.event).event_id for entry in office.desk.log()]
+        assert ids == ["a", "1", "2", "3", "4", "5", "6"]
+
+    simulated(test)
+
+
+def test_whoever_waits_for_room_hears_of_a_failure() -> None:
+    """A stream that is held back must not wait for ever."""
+
+    async def test() -> None:
+        office = Office(faults=Faults(stall=1))
+        answers = [office.committer.submit(scans(f"{n}-a", f"{n}-b")) for n in range(20)]
+        await asyncio.sleep(0.01)
+        waiting = asyncio.ensure_future(office.committer.room(3))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        office.engine.faults.stall, office.engine.faults.write = 0, 1
+        await asyncio.wait([waiting], timeout=1)
+        assert waiting.done()
+        assert [await outcome(answer) for answer in answers] == [StorageFailed] * 20
 
     simulated(test)
