@@ -10,19 +10,18 @@ import gc
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
-from trackd import logs
+from trackd import watches
 from trackd.address import Address, parse_address
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
-from trackd.partition import Partition, PartitionOptions, refuse_if_behind
+from trackd.opening import now_ms, open_directory, open_partitions
+from trackd.partition import Partition
 from trackd.settings import Settings
-from trackd.store.data_directory import DataDirectory, sync_directory
-from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.data_directory import DataDirectory
 from trackd.store.errors import (
     DataBehind,
     DataDamaged,
@@ -31,9 +30,7 @@ from trackd.store.errors import (
     StoreError,
     WrongData,
 )
-from trackd.store.mark import read_mark
-from trackd.store.space import SpaceGuard, disk_reserve_bytes, free_bytes
-from trackd.store.wal import defuse
+from trackd.store.space import SpaceGuard
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
@@ -47,11 +44,6 @@ EXIT_FAILED = 1
 EXIT_IN_USE = 75
 EXIT_DATA_BEHIND = 78
 
-# At 100 MB a second the disk fills by 2 MB between two looks.
-SPACE_CHECK_INTERVAL_S = 0.02
-# The guard lets writes in again only with this much more than the reserve, so that it does not
-# flutter.
-_SPACE_HYSTERESIS = 1.25
 # Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
 # would be seen.
 _SWITCH_INTERVAL_S = 0.0005
@@ -109,78 +101,22 @@ class Server:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Everything started, in order; on the way out stopped, in the reverse order."""
-        with self._signals(), self._directory() as directory:
-            partitions = self._open(directory)
-            async with self._watching(partitions), self._serving(directory, partitions):
+        settings = self._settings
+        with self._signals(), open_directory(settings) as directory:
+            partitions = open_partitions(
+                settings, directory, space=self._space, on_failure=self._storage_failed
+            )
+            beside = watches.running(
+                self._metrics.watch_loop(),
+                watches.watch_space(settings, self._space, self._metrics),
+                watches.sync_marks(partitions, settings.mark_sync_interval_s),
+                on_failure=self._storage_failed,
+            )
+            async with beside, self._serving(directory, partitions):
                 yield
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 for partition in partitions:
                     await partition.close(write_back=not self._space.low)
-
-    # The store.
-
-    @contextlib.contextmanager
-    def _directory(self) -> Iterator[DataDirectory]:
-        settings = self._settings
-        directory = DataDirectory(
-            settings.data, settings.partitions, default_count=os.cpu_count() or 1
-        )
-        try:
-            if settings.unsafe_accept_data_loss:
-                directory.become_another_data_set()
-                _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
-            logs.salt_waybills(directory.manifest.data_set_id)
-            yield directory
-        finally:
-            directory.close()
-
-    def _open(self, directory: DataDirectory) -> list[Partition]:
-        settings, count = self._settings, directory.manifest.partition_count
-        cache = SharedCache(settings.block_cache_bytes)
-        options = PartitionOptions(
-            commit_events_max=settings.commit_events_max,
-            waybill_events_max=settings.waybill_events_max,
-            status_cache_bytes=settings.status_cache_bytes // count,
-            write_back_events=max(settings.write_back_events_max // count, 1),
-        )
-        engine_options = EngineOptions(
-            write_buffer_bytes=settings.write_buffer_bytes,
-            background_threads=settings.background_threads,
-        )
-        began = time.monotonic()
-        partitions = []
-        for number in range(count):
-            path = directory.partition_path(number)
-            if not settings.unsafe_accept_data_loss:
-                _look_first(number, directory, engine_options, cache)
-            engine = RocksEngine(
-                path, engine_options, cache, salvage=settings.unsafe_accept_data_loss
-            )
-            partitions.append(
-                Partition.open(
-                    number,
-                    engine,
-                    options,
-                    path=path,
-                    mark_path=directory.mark_path(number),
-                    data_set_id=directory.manifest.data_set_id,
-                    now_ms=_now_ms,
-                    on_failure=self._storage_failed,
-                    space=self._space,
-                    accept_data_loss=settings.unsafe_accept_data_loss,
-                )
-            )
-        sync_directory(directory.path)
-        _log.info(
-            "opened",
-            data=str(directory.path),
-            data_set_id=directory.manifest.data_set_id,
-            partitions=count,
-            events=sum(partition.committer.durable_position for partition in partitions),
-            replayed_events=sum(partition.replayed_events for partition in partitions),
-            seconds=round(time.monotonic() - began, 3),
-        )
-        return partitions
 
     # The door.
 
@@ -204,7 +140,7 @@ class Server:
                 reader,
                 self._space,
                 self._calls,
-                now_ms=_now_ms,
+                now_ms=now_ms,
                 batches_in_flight_max=settings.stream_batches_in_flight_max,
                 queue_events_max=settings.ingest_queue_events_max,
             ),
@@ -262,52 +198,7 @@ class Server:
             server.server_close()
             thread.join()
 
-    # What runs beside.
-
-    @contextlib.asynccontextmanager
-    async def _watching(self, partitions: list[Partition]) -> AsyncIterator[None]:
-        asked = self._settings.disk_reserve_bytes
-        reserve = disk_reserve_bytes(self._settings.data) if asked is None else int(asked)
-        watches = (
-            self._metrics.watch_loop(),
-            self._watch_space(reserve),
-            self._sync_marks(partitions),
-        )
-        tasks = [asyncio.create_task(watch) for watch in watches]
-        for task in tasks:
-            task.add_done_callback(self._watch_ended)
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _watch_ended(self, task: "asyncio.Task[None]") -> None:
-        """Nobody looks at the disk or syncs the marks any more: that is a storage failure."""
-        if not task.cancelled() and (error := task.exception()):
-            self._storage_failed(StorageFailed(f"a watch ended: {error!r}"))
-
-    async def _watch_space(self, reserve: int) -> None:
-        while True:
-            try:
-                free = free_bytes(self._settings.data)
-            except OSError as error:
-                self._storage_failed(StorageFailed(f"the data directory is gone: {error}"))
-                return
-            low = free < reserve * (_SPACE_HYSTERESIS if self._space.low else 1)
-            if low != self._space.low:
-                _log.warning("low disk space" if low else "disk space is back", free_bytes=free)
-            self._space.low = low
-            self._metrics.low_space.set(low)
-            self._metrics.disk_free_bytes.set(free)
-            await asyncio.sleep(SPACE_CHECK_INTERVAL_S)
-
-    async def _sync_marks(self, partitions: list[Partition]) -> None:
-        while True:
-            await asyncio.sleep(self._settings.mark_sync_interval_s)
-            for partition in partitions:
-                await partition.sync_mark()
+    # When it ends.
 
     def _storage_failed(self, error: StorageFailed) -> None:
         """Nothing may be acknowledged any more: tell who waits, and be gone, whatever hangs."""
@@ -341,31 +232,8 @@ class Server:
                 loop.remove_signal_handler(number)
 
 
-def _look_first(
-    number: int, directory: DataDirectory, options: EngineOptions, cache: SharedCache
-) -> None:
-    """Raises DataBehind while everything that is left of a partition is still there.
-
-    Opening for writing lets go of what stands behind a damage in the log, and with it of what could
-    still be saved.
-    """
-    path = directory.partition_path(number)
-    if not (path / "CURRENT").exists():
-        return
-    defuse(path)
-    engine = RocksEngine(path, options, cache, read_only=True)
-    try:
-        refuse_if_behind(number, engine, read_mark(directory.mark_path(number)))
-    finally:
-        engine.close()
-
-
 def _tidy_garbage_collection() -> None:
     """What is there now stays; new objects are mostly freed by their counts: few cycles to find."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

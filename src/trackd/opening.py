@@ -1,0 +1,118 @@
+"""Opening what is kept: the data directory, and its partitions brought up to date.
+
+Part of the wiring: turns settings into the options of each room. Serves nothing.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from trackd import logs
+from trackd.partition import Partition, PartitionOptions, refuse_if_behind
+from trackd.settings import Settings
+from trackd.store.data_directory import DataDirectory, sync_directory
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.errors import StorageFailed
+from trackd.store.mark import read_mark
+from trackd.store.space import SpaceGuard
+from trackd.store.wal import defuse
+
+_log = structlog.get_logger()
+
+
+@contextlib.contextmanager
+def open_directory(settings: Settings) -> Iterator[DataDirectory]:
+    """The data directory, which this process has to itself meanwhile.
+
+    Raises DirectoryInUse, WrongData or StorageFailed.
+    """
+    directory = DataDirectory(settings.data, settings.partitions, default_count=os.cpu_count() or 1)
+    try:
+        if settings.unsafe_accept_data_loss:
+            directory.become_another_data_set()
+            _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
+        logs.salt_waybills(directory.manifest.data_set_id)
+        yield directory
+    finally:
+        directory.close()
+
+
+def open_partitions(
+    settings: Settings,
+    directory: DataDirectory,
+    *,
+    space: SpaceGuard,
+    on_failure: Callable[[StorageFailed], None],
+) -> list[Partition]:
+    """Every partition, in order. Raises DataBehind, WrongData, DataDamaged or StorageFailed."""
+    count = directory.manifest.partition_count
+    cache = SharedCache(settings.block_cache_bytes)
+    options = PartitionOptions(
+        commit_events_max=settings.commit_events_max,
+        waybill_events_max=settings.waybill_events_max,
+        status_cache_bytes=settings.status_cache_bytes // count,
+        write_back_events=max(settings.write_back_events_max // count, 1),
+    )
+    engine_options = EngineOptions(
+        write_buffer_bytes=settings.write_buffer_bytes,
+        background_threads=settings.background_threads,
+    )
+    began = time.monotonic()
+    partitions = []
+    for number in range(count):
+        path = directory.partition_path(number)
+        if not settings.unsafe_accept_data_loss:
+            _look_first(number, directory, engine_options, cache)
+        engine = RocksEngine(path, engine_options, cache, salvage=settings.unsafe_accept_data_loss)
+        partitions.append(
+            Partition.open(
+                number,
+                engine,
+                options,
+                path=path,
+                mark_path=directory.mark_path(number),
+                data_set_id=directory.manifest.data_set_id,
+                now_ms=now_ms,
+                on_failure=on_failure,
+                space=space,
+                accept_data_loss=settings.unsafe_accept_data_loss,
+            )
+        )
+    sync_directory(directory.path)
+    _log.info(
+        "opened",
+        data=str(directory.path),
+        data_set_id=directory.manifest.data_set_id,
+        partitions=count,
+        events=sum(partition.committer.durable_position for partition in partitions),
+        replayed_events=sum(partition.replayed_events for partition in partitions),
+        seconds=round(time.monotonic() - began, 3),
+    )
+    return partitions
+
+
+def _look_first(
+    number: int, directory: DataDirectory, options: EngineOptions, cache: SharedCache
+) -> None:
+    """Raises DataBehind while everything that is left of a partition is still there.
+
+    Opening for writing lets go of what stands behind a damage in the log, and with it of what could
+    still be saved.
+    """
+    path = directory.partition_path(number)
+    if not (path / "CURRENT").exists():
+        return
+    defuse(path)
+    engine = RocksEngine(path, options, cache, read_only=True)
+    try:
+        refuse_if_behind(number, engine, read_mark(directory.mark_path(number)))
+    finally:
+        engine.close()
+
+
+def now_ms() -> int:
+    """The server's clock."""
+    return time.time_ns() // 1_000_000
