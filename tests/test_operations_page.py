@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import ROOT, run_here
 from tests.conftest import Serve
-from trackd import server
+from trackd import watches
 from trackd.cli.terminal import USAGE
 from trackd.client import SyncAdmin
 from trackd.configuration import load
@@ -220,7 +220,7 @@ def test_the_bounds_of_the_contract_are_what_the_page_says(what: str, bounds: li
 
 def test_the_disk_is_looked_at_as_often_as_the_page_says() -> None:
     """A full disk: what can be filled between two looks depends on it."""
-    assert f"It looks {1 / server.SPACE_CHECK_INTERVAL_S:.0f} times a second." in PAGE
+    assert f"It looks {1 / watches.SPACE_CHECK_INTERVAL_S:.0f} times a second." in PAGE
 
 
 def test_every_kind_of_finding_is_there() -> None:
