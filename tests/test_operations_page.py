@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import ROOT, run_here
 from tests.conftest import Serve
-from trackd import watches
+from trackd import server, watches
 from trackd.cli.terminal import USAGE
 from trackd.client import SyncAdmin
 from trackd.configuration import load
