@@ -134,6 +134,11 @@ class ChangeFilter(_message.Message):
     FLAGS_FIELD_NUMBER: _builtins.int
     FACILITY_CODES_FIELD_NUMBER: _builtins.int
     ACCOUNT_IDS_FIELD_NUMBER: _builtins.int
+    NEWS_ONLY_FIELD_NUMBER: _builtins.int
+    news_only: _builtins.bool
+    """Whether only news is told: a milestone that the waybill reaches for the first time, flags that were raised or
+    cleared, and corrections; not the tenth arrival at a facility, nor a second "out for delivery".
+    """
     @_builtins.property
     def waybill_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """At most 1,000 waybill numbers, stripped and upper-cased by the server."""
@@ -164,10 +169,11 @@ class ChangeFilter(_message.Message):
         flags: _abc.Iterable[_vocabulary_pb2.Flag.ValueType] | None = ...,
         facility_codes: _abc.Iterable[_builtins.str] | None = ...,
         account_ids: _abc.Iterable[_builtins.str] | None = ...,
+        news_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_ids", b"account_ids", "facility_codes", b"facility_codes", "flags", b"flags", "milestones", b"milestones", "waybill_numbers", b"waybill_numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_ids", b"account_ids", "facility_codes", b"facility_codes", "flags", b"flags", "milestones", b"milestones", "news_only", b"news_only", "waybill_numbers", b"waybill_numbers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
