@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from trackd.latency import BUCKETS_US
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
-from trackd.store.committer import CommitFigures
+from trackd.store.commit_figures import CommitFigures
 
 
 @dataclass(slots=True)

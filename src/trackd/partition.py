@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trackd.store import failpoint, rebuild, replay
-from trackd.store.committer import CommitFigures, Committer
+from trackd.store.commit_figures import CommitFigures
+from trackd.store.committer import Committer
 from trackd.store.engine import Engine
 from trackd.store.errors import DataBehind, StorageFailed, WrongData
 from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix

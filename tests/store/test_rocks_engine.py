@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rocksdict import Options
 
 from tests.harness.seeds import seeded
 from tests.store.engines import SMALL_BUFFERS, KeptOnDisk
+from trackd.store import engine as engine_module
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
 from trackd.store.errors import DataDamaged, DirectoryInUse, StorageFailed, StoreError, WriteStalled
 from trackd.store.keys import Table
@@ -140,3 +142,28 @@ def test_a_flipped_bit_is_never_read_as_data(table_files: Path, tmp_path: Path) 
 def test_many_flipped_bits_are_never_read_as_data(table_files: Path, tmp_path: Path) -> None:
     """The same, long."""
     flip_bits(table_files, tmp_path, seeded("flipped bits").randrange(1 << 60), rounds=1_000)
+
+
+def test_data_from_before_a_table_was_there_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For reading, without making anything, and for writing, with the table made."""
+    monkeypatch.setattr(
+        engine_module, "Table", [Table.EVENTS, Table.STATUS, Table.LOG, Table.META], raising=True
+    )
+    monkeypatch.setattr(engine_module, "_table_options", lambda *_: Options(raw_mode=True))
+    old = opened(tmp_path / "rocks")
+    old.write([(Table.META, [(b"a", b"b")])])
+    old.close()
+    monkeypatch.undo()
+    for _ in range(2):
+        reader = RocksEngine(
+            tmp_path / "rocks", SMALL_BUFFERS, SharedCache(1 << 20), read_only=True
+        )
+        assert reader.get(Table.META, b"a") == b"b"
+        assert list(reader.scan_all(Table.DOCUMENTS)) == []
+        reader.close()
+    engine = opened(tmp_path / "rocks")
+    engine.write([(Table.DOCUMENTS, [(b"c", b"d")])])
+    assert (engine.get(Table.META, b"a"), engine.get(Table.DOCUMENTS, b"c")) == (b"b", b"d")
+    engine.close()

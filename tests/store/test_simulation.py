@@ -72,6 +72,8 @@ class World:
         self.couriers = [Courier(f"c{n}", self.rng) for n in range(3)]
         self.seen: defaultdict[str, set[str]] = defaultdict(set)
         self.stored: set[Identity] = set()  # acknowledged
+        # The last note that a clerk wrote, and the last that it was told is durable.
+        self.noted = self.note_told = 0
         self.options = PartitionOptions(
             commit_events_max=self.rng.choice([1, 4, 1_000]),
             waybill_events_max=10_000,
@@ -121,6 +123,7 @@ class World:
         faults.write, faults.flush = rng.choice([(0, 0), (0, 0), (0.1, 0), (0, 0.1)])
         work = [asyncio.ensure_future(self.send(partition, courier)) for courier in self.couriers]
         readers = [asyncio.ensure_future(self.look(partition)) for _ in range(2)]
+        readers.append(asyncio.ensure_future(self.note(partition)))
         patience_s = rng.choice([0.02, 0.1, 1_000, 1_000])
         done, _ = await asyncio.wait(work, timeout=rng.uniform(0, patience_s))
         if self.failed:
@@ -197,6 +200,18 @@ class World:
         assert verdict.position <= partition.committer.durable_position
         return verdict
 
+    async def note(self, partition: Partition) -> None:
+        """Puts aside rows that are not events, sometimes waiting until they are durable."""
+        while True:
+            self.noted = value = self.noted + 1
+            row = (b"note", b"%d" % value)
+            told = partition.committer.put_aside([(Table.SUBSCRIPTIONS, [row])])
+            if self.rng.random() < 0.5:
+                await told
+                assert not self.failed, "told after a failure"
+                self.note_told = value
+            await asyncio.sleep(self.rng.uniform(0, 0.01))
+
     # What readers do.
 
     async def look(self, partition: Partition) -> None:
@@ -244,6 +259,8 @@ class World:
         else:
             desk.check_statuses()
         desk.check_checkpoint()
+        note = int(engine.get(Table.SUBSCRIPTIONS, b"note") or 0)
+        assert self.note_told <= note <= self.noted, "a note is lost"
         there: dict[Identity, ScanEvent] = {}
         for _, stored in engine.scan_all(Table.EVENTS):
             event = parse_event(stored)
@@ -307,5 +324,5 @@ def test_many_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_engine_that_forgets_to_flush_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: with a flush that does nothing acknowledged scans are lost, and noticed."""
     monkeypatch.setattr(SimulatedEngine, "flush", lambda self, reached: None)
-    with pytest.raises(Exception, match=r"I1|seen, and gone|was acknowledged"):
+    with pytest.raises(Exception, match=r"I1|seen, and gone|was acknowledged|is lost"):
         live_through_all(range(50), monkeypatch)

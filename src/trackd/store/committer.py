@@ -19,10 +19,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from trackd.latency import LatencyHistogram
 from trackd.store import failpoint
-from trackd.store.engine import Engine
+from trackd.store.aside import ASIDE_DELAY_S, Aside
+from trackd.store.commit_figures import CommitFigures
+from trackd.store.engine import Engine, Rows
 from trackd.store.errors import SpaceLow, StorageFailed, WriteStalled
+from trackd.store.keys import Table
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
 from trackd.store.space import SpaceGuard
@@ -44,26 +46,12 @@ class Submission:
 
 
 @dataclass(slots=True)
-class CommitFigures:
-    """What the committer counts; written by it alone."""
-
-    commits: int = 0
-    events: int = 0
-    duplicates: int = 0
-    rejections: int = 0
-    stalls: int = 0
-    stalled_s: float = 0.0
-    batch_sizes: dict[int, int] = field(default_factory=dict)
-    commit_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-    fsync_latency: LatencyHistogram = field(default_factory=LatencyHistogram)
-
-
-@dataclass(slots=True)
 class _Written:
     """A plan in the engine that is not durable yet."""
 
     plan: Plan
     submissions: list[Submission]
+    aside: Aside = field(default_factory=Aside)
 
 
 class Committer:
@@ -96,6 +84,8 @@ class Committer:
         self._queue: deque[Submission] = deque()
         self.queued_events = 0
         self._pump_due = False
+        # Rows that are not events and wait for a commit to ride on.
+        self._aside = Aside()
         # A plan that the engine has not taken yet (a stall); nothing is planned while there is one.
         self._stalled: _Written | None = None
         self._stalled_at = 0.0
@@ -125,6 +115,25 @@ class Committer:
         self.queued_events += len(scans)
         self._pump_soon()
         return answer
+
+    def put_aside(self, rows: Sequence[tuple[Table, Rows]]) -> asyncio.Future[None]:
+        """Writes rows that are not events with the next commit, or alone if none comes soon.
+
+        In the order of the calls, those of one call together; no position moves. The future
+        resolves once they are durable, and fails with StorageFailed; nobody need wait for it.
+        """
+        done: asyncio.Future[None] = self._loop.create_future()
+        if not self._aside:
+            self._loop.call_later(ASIDE_DELAY_S, self._write_aside)
+        self._aside.add(rows, done)
+        if self._failure:
+            self._aside.fail(self._failure)
+        return done
+
+    @property
+    def space_is_low(self) -> bool:
+        """Whether nothing may be written that can be refused."""
+        return self._space.low
 
     async def durable(self, position: int) -> None:
         """Returns once all up to position is durable. Raises StorageFailed if it will never be."""
@@ -162,7 +171,7 @@ class Committer:
 
     async def drain(self) -> None:
         """Returns once nothing waits any more. Raises StorageFailed."""
-        while self._queue or self._stalled or self._written or self._flushing:
+        while self._queue or self._aside or self._stalled or self._written or self._flushing:
             if self._failure:
                 raise _once_more(self._failure)
             await asyncio.sleep(STALL_RETRY_S)
@@ -261,11 +270,21 @@ class Committer:
             else:
                 self._write(_Written(plan, [submission]))
 
+    def _write_aside(self) -> None:
+        """No commit came for them: the rows go alone. Behind a stall they ride on what stalled."""
+        if not self._aside or self._stalled or self._failure:
+            return
+        if len(self._written) >= UNFLUSHED_COMMITS_MAX:
+            self._loop.call_later(ASIDE_DELAY_S, self._write_aside)
+            return
+        self._write(_Written(Plan([], [], self.written_position, 0, None), []))
+
     def _write(self, written: _Written) -> None:
         failpoint.reach("before_write")
+        written.aside.take(self._aside)
         try:
-            if written.plan.batch:
-                self._engine.write(written.plan.batch)
+            if written.plan.batch or written.aside:
+                self._engine.write([*written.plan.batch, *written.aside.rows])
         except WriteStalled:
             if self._stalled is None:
                 self.figures.stalls += 1
@@ -329,7 +348,12 @@ class Committer:
         failpoint.reach("before_ack")
         self.durable_position = position
         for written in settled:
-            self._count(written, now)
+            if written.submissions or written.plan.batch:  # not rows that went alone
+                self.figures.count(written.plan.events, written.plan.verdicts)
+            if written.submissions:
+                waited = now - written.submissions[0].submitted_at
+                self.figures.commit_latency.observe(waited, now)
+            written.aside.settle()
             for submission, verdict in zip(written.submissions, written.plan.verdicts, strict=True):
                 if not submission.answer.done():
                     submission.answer.set_result(verdict)
@@ -341,25 +365,14 @@ class Committer:
                 elif not waiter.done():
                     waiter.set_result(None)
 
-    def _count(self, written: _Written, now: float) -> None:
-        figures = self.figures
-        figures.commits += 1
-        figures.events += written.plan.events
-        for verdict in written.plan.verdicts:
-            figures.duplicates += verdict.duplicates
-            figures.rejections += len(verdict.rejections)
-        if written.submissions:
-            figures.commit_latency.observe(now - written.submissions[0].submitted_at, now)
-        bucket = 1 << (max(written.plan.events, 1) - 1).bit_length()
-        figures.batch_sizes[bucket] = figures.batch_sizes.get(bucket, 0) + 1
-
     def _fail(self, error: StorageFailed) -> None:
         self._failure = error
         waiting = [submission.answer for submission in self._queue]
-        for written in [*(self._flushing or []), *self._written]:
+        stalled = [self._stalled] if self._stalled else []
+        for written in [*(self._flushing or []), *self._written, *stalled]:
             waiting += [submission.answer for submission in written.submissions]
-        if self._stalled:
-            waiting += [submission.answer for submission in self._stalled.submissions]
+            written.aside.fail(error)
+        self._aside.fail(error)
         for answer in waiting:
             self._answer_with(answer, _once_more(error))
         for _, waiter in self._durable_waiters:

@@ -213,14 +213,17 @@ def _open(
     cache: SharedCache,
     *,
     recovery: DBRecoveryMode,
-    access: AccessType,
+    read_only: bool,
 ) -> Rdict:
-    families = {table.value: _table_options(table, options, cache) for table in Table}
+    access = AccessType.read_only(False) if read_only else AccessType.read_write()
     try:
+        # Data of an earlier version lacks the newer tables, and a reader makes none.
+        there = Rdict.list_cf(os.fspath(path)) if read_only else [table.value for table in Table]
+        tables = [table for table in Table if table.value in there]
         return Rdict(
             os.fspath(path),
             options=_database_options(options, recovery),
-            column_families=families,
+            column_families={each.value: _table_options(each, options, cache) for each in tables},
             access_type=access,
         )
     except Exception as error:
@@ -251,22 +254,21 @@ class RocksEngine:
         elif endless := endless_records(path):
             log, offset = endless[0]
             raise DataDamaged(f"{log}: noise at {offset}, which a start of the server would clear")
-        access = AccessType.read_only(False) if read_only else AccessType.read_write()
         if salvage:
             try:
                 skipping = DBRecoveryMode.skip_any_corrupted_record()
-                self._database = _open(path, options, cache, recovery=skipping, access=access)
+                self._database = _open(path, options, cache, recovery=skipping, read_only=read_only)
             except DataDamaged:
                 salvage = False
         if not salvage:
             in_order = DBRecoveryMode.point_in_time()
-            self._database = _open(path, options, cache, recovery=in_order, access=access)
-        self._families: dict[Table, Rdict] = {
-            table: self._database.get_column_family(table.value) for table in Table
-        }
-        self._handles: dict[Table, ColumnFamily] = {
-            table: self._database.get_column_family_handle(table.value) for table in Table
-        }
+            self._database = _open(path, options, cache, recovery=in_order, read_only=read_only)
+        self._families: dict[Table, Rdict] = {}
+        self._handles: dict[Table, ColumnFamily] = {}
+        for table in Table:
+            with suppress(Exception):  # a table that is not there: see _open
+                self._families[table] = self._database.get_column_family(table.value)
+                self._handles[table] = self._database.get_column_family_handle(table.value)
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
 
@@ -332,6 +334,8 @@ class RocksEngine:
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See Engine."""
+        if table not in self._families:
+            return
         read_options = ReadOptions()
         read_options.set_total_order_seek(True)
         iterator = self._families[table].iter(read_options)

@@ -8,6 +8,8 @@ What others do at most is join a status key and an order, which makes an event's
 | status | h8 · waybill                             | records.StatusRow                         |
 | log    | position u64be of the block's last event | one commit's events in order, see records |
 | meta   | a name                                   | see below                                 |
+| subscriptions | id8 · kind u8 · position u64be    | what a subscription keeps in a partition  |
+| documents     | kind · 00 · name                  | a document; only in partition 0           |
 
     order = 00 · occurred_at_ms u64be · rank u8 · id8
 
@@ -33,6 +35,8 @@ class Table(Enum):
     STATUS = "status"
     LOG = "log"
     META = "meta"
+    SUBSCRIPTIONS = "subscriptions"
+    DOCUMENTS = "documents"
 
 
 HASH_LENGTH = 8
@@ -83,6 +87,17 @@ def split_event_key(key: bytes) -> tuple[bytes, bytes]:
 def event_order(occurred_at_ms: int, code: int, event_id: str) -> bytes:
     """Where an event stands in its waybill's timeline; the end of its key."""
     return pack_order(occurred_at_ms, rank_of(code), xxh3_64_digest(event_id.encode()))
+
+
+def document_key(kind: str, name: str) -> bytes:
+    """The key of a document. A kind holds no 00."""
+    return kind.encode() + b"\0" + name.encode()
+
+
+def document_of(key: bytes) -> tuple[str, str]:
+    """The kind and the name in a key of the documents table."""
+    kind, _, name = key.decode().partition("\0")
+    return kind, name
 
 
 def position_key(position: int) -> bytes:
