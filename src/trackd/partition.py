@@ -139,7 +139,26 @@ class Partition:
         """Commits scans together; see Committer.submit."""
         return self.committer.submit(scans)
 
+    @property
+    def queued_events(self) -> int:
+        """How many scans wait for their commit."""
+        return self.committer.queued_events
+
+    async def room(self, events_max: int) -> None:
+        """Returns once fewer than events_max scans wait. Raises StorageFailed."""
+        await self.committer.room(events_max)
+
     # Reading.
+
+    async def reached(self, position: int) -> bool:
+        """Returns once all up to position is durable; False if it was never given to anybody.
+
+        Raises StorageFailed.
+        """
+        if position > self.committer.planned_position:
+            return False
+        await self.committer.durable(position)
+        return True
 
     async def read_status(self, key: bytes) -> bytes | None:
         """The status row of the waybill with this status key; None if it has no event.

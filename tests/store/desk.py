@@ -83,7 +83,7 @@ class Journal:
         first = changed and folded.milestone not in {self.milestone, *self.announced}
         marks = records.CHANGED * changed | records.FIRST_OCCURRENCE * first
         marks |= records.CORRECTION * (int(event.code) == EventCode.EVENT_VOIDED)
-        if folded.last != self.last:
+        if changed or folded.last != self.last:
             marks |= records.LAST_IS_THIS if folded.last == order else records.LAST_IS_ANOTHER
         assert entry.marks & ((1 << records.COURSE_SHIFT) - 1) == marks, entry
         assert entry.course == folded.course, entry

@@ -23,7 +23,7 @@ from trackd.store import failpoint
 from trackd.store.aside import ASIDE_DELAY_S, Aside
 from trackd.store.commit_figures import CommitFigures
 from trackd.store.engine import Engine, Rows
-from trackd.store.errors import SpaceLow, StorageFailed, WriteStalled
+from trackd.store.errors import SpaceLow, StorageFailed, WriteStalled, as_storage_failure
 from trackd.store.keys import Table
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
@@ -68,6 +68,7 @@ class Committer:
         now_ms: Callable[[], int],
         on_failure: Callable[[StorageFailed], None],
         space: SpaceGuard | None = None,
+        on_durable: Callable[[int, bytes], None] | None = None,
     ) -> None:
         self._engine = engine
         self._planner = planner
@@ -76,6 +77,8 @@ class Committer:
         self._commit_events_max = commit_events_max
         self._now_ms = now_ms
         self._on_failure = on_failure
+        # Told of each commit that became durable: its last position and its block of the log.
+        self._on_durable = on_durable
         self._space = space or SpaceGuard()
         self._loop = asyncio.get_running_loop()
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
@@ -294,7 +297,7 @@ class Committer:
         except Exception as error:
             # A plan that is not written leaves a hole: whatever the reason, it is the end.
             self._written.append(written)  # so that its callers are told, too
-            self._fail(_as_storage_failure(error))
+            self._fail(as_storage_failure(error))
             return
         failpoint.reach("after_write")
         if self._stalled:
@@ -333,7 +336,7 @@ class Committer:
             flush.exception()
             return
         if error := flush.exception():
-            self._fail(_as_storage_failure(error))
+            self._fail(as_storage_failure(error))
             return
         assert self._flushing is not None
         settled, self._flushing = self._flushing, None
@@ -353,17 +356,18 @@ class Committer:
             if written.submissions:
                 waited = now - written.submissions[0].submitted_at
                 self.figures.commit_latency.observe(waited, now)
+            if self._on_durable and written.plan.log_block:
+                self._on_durable(written.plan.last_position, written.plan.log_block)
             written.aside.settle()
             for submission, verdict in zip(written.submissions, written.plan.verdicts, strict=True):
                 if not submission.answer.done():
                     submission.answer.set_result(verdict)
-        if self._durable_waiters:
-            waiting, self._durable_waiters = self._durable_waiters, []
-            for wanted, waiter in waiting:
-                if wanted > position:
-                    self._durable_waiters.append((wanted, waiter))
-                elif not waiter.done():
-                    waiter.set_result(None)
+        waiting, self._durable_waiters = self._durable_waiters, []
+        for wanted, waiter in waiting:
+            if wanted > position:
+                self._durable_waiters.append((wanted, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
 
     def _fail(self, error: StorageFailed) -> None:
         self._failure = error
@@ -394,7 +398,3 @@ class Committer:
 def _once_more(error: StorageFailed) -> StorageFailed:
     """The same for another caller: one exception raised in many tasks collects all their frames."""
     return StorageFailed(str(error))
-
-
-def _as_storage_failure(error: BaseException) -> StorageFailed:
-    return error if isinstance(error, StorageFailed) else StorageFailed(repr(error))

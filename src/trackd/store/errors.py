@@ -31,3 +31,8 @@ class DataBehind(StoreError):
 
 class WrongData(StoreError):
     """The directory is not what it was taken for: another data set, partition count or format."""
+
+
+def as_storage_failure(error: BaseException) -> StorageFailed:
+    """Whatever ended a write or a flush."""
+    return error if isinstance(error, StorageFailed) else StorageFailed(repr(error))

@@ -47,6 +47,8 @@ ID_LENGTH = 8  # of an order: the hash of the event id, its end
 META_STATUS_CHECKPOINT = b"status_checkpoint"
 # meta: how many waybills have an event; u64be, absent for none.
 META_WAYBILLS = b"waybills"
+# meta: the first position that the log still has; u64be, absent while nothing was trimmed.
+META_LOG_FLOOR = b"log_floor"
 # meta: which data set and partition this is, so that a directory cannot be taken for another.
 META_IDENTITY = b"identity"
 

@@ -59,6 +59,7 @@ class Plan:
     last_position: int
     events: int
     write_back: WriteBack | None
+    log_block: bytes = b""
 
 
 NOTHING = records.encode_status(records.NO_STATUS)
@@ -145,6 +146,7 @@ class Planner:
             verdict.position = self.position + len(entries)
         self._recorded_at_ms = recorded_at_ms
         batch: list[tuple[Table, Rows]] = []
+        block = b""
         if entries:
             self.position += len(entries)
             head = records.BLOCK_HEAD.pack(records.FORMAT_VERSION, recorded_at_ms, len(entries))
@@ -158,7 +160,7 @@ class Planner:
         write_back = self._statuses.due(self.position, self._write_back_rows_max)
         if write_back:
             batch += rows_of(write_back)
-        return Plan(batch, verdicts, self.position, len(entries), write_back)
+        return Plan(batch, verdicts, self.position, len(entries), write_back, block)
 
     def plan_checkpoint(self) -> Plan | None:
         """Plans to write a part of what is dirty, for a shutdown; None when all is written."""
@@ -228,7 +230,7 @@ class Planner:
                 if milestone != before and not announced & _BIT[milestone]:
                     marks |= _FIRST_OCCURRENCE
                 announced |= _BIT[milestone]
-            if last != last_before:
+            if marks & _CHANGED or last != last_before:
                 marks |= _LAST_IS_THIS if last == order else _LAST_IS_ANOTHER
             count += 1
             if occurred_at_ms < first_at:  # noqa: PLR1730 (min() takes three times as long)

@@ -170,6 +170,12 @@ def block_count(data: bytes) -> int:
     return count
 
 
+def without_fingerprints(row: bytes) -> bytes:
+    """A status row without its last part, which nobody outside the partition can use."""
+    fingerprints = decode_status(row).fingerprints
+    return row[: len(row) - len(fingerprints)]
+
+
 @functools.lru_cache(maxsize=4)  # all events of a commit have one
 def recorded_at_suffix(recorded_at_ms: int) -> bytes:
     """What is appended to an event's wire bytes to set `recorded_at_ms` (field 17, a varint)."""

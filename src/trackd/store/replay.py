@@ -12,6 +12,7 @@ from trackd.store.engine import Engine
 from trackd.store.errors import DataDamaged
 from trackd.store.events import parse_event
 from trackd.store.keys import (
+    META_LOG_FLOOR,
     META_STATUS_CHECKPOINT,
     META_WAYBILLS,
     Table,
@@ -44,6 +45,12 @@ def last_position(engine: Engine) -> int:
     """The position of the last event in the log; 0 if there is none."""
     key = engine.last_key(Table.LOG)
     return position_of(key) if key else 0
+
+
+def log_floor(engine: Engine) -> int:
+    """The first position that the log has, or would have if there were none."""
+    stored = engine.get(Table.META, META_LOG_FLOOR)
+    return position_of(stored) if stored else 1
 
 
 def last_recorded_at_ms(engine: Engine) -> int:

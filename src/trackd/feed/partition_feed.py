@@ -1,0 +1,211 @@
+"""The feed of one partition: its log from any position on, from memory near the end.
+
+The committer tells it of every commit that became durable, which costs nothing but a place in a
+queue: a block is taken apart when somebody reads it, once, for all who do. What is no longer in
+memory is read from the engine. A reader keeps its own position; nobody waits for it.
+
+* Only what is durable is ever told.
+* A run is in order of position and without gaps: a missing block is DataDamaged, a trimmed one
+  PositionExpired, never silence.
+* Memory is bounded in bytes, by forgetting the oldest blocks.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+from operator import attrgetter
+
+from trackd.feed.change import LoggedChange, Source
+from trackd.store import records
+from trackd.store.engine import Engine
+from trackd.store.errors import DataDamaged
+from trackd.store.keys import Table, position_key, position_of
+from trackd.store.records import CHANGED, decode_block, recorded_at_suffix
+
+# What a change costs in memory once it is taken apart and its wire bytes are made, beside twice the
+# bytes of its entry.
+_CHANGE_BYTES = 900
+# Log bytes that one look into the engine takes, and that are kept of such looks for whoever reads
+# the same blocks next: readers that are behind often go side by side, and a small run ends within a
+# block.
+_LOOK_BYTES = 128 << 10
+_LOOKED_UP_BYTES_MAX = 256 << 10
+
+_position_of_change = attrgetter("position")
+
+
+class PositionExpired(Exception):
+    """What follows a position was trimmed from the log. oldest_position: the first that is kept."""
+
+    def __init__(self, oldest_position: int) -> None:
+        super().__init__(f"the log begins at position {oldest_position}")
+        self.oldest_position = oldest_position
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRun:
+    """Changes in order. Everything up to last_position has been looked at.
+
+    newest_position: the last durable one when it was read; the reader is at the end if it equals
+    last_position.
+    """
+
+    changes: list[LoggedChange]
+    last_position: int
+    newest_position: int
+
+
+class _Block:
+    """A block of the log: its bytes until somebody reads it, its changes from then on."""
+
+    __slots__ = ("changes", "data", "data_bytes", "first", "last", "size")
+
+    def __init__(self, last: int, data: bytes) -> None:
+        self.first = last - records.block_count(data) + 1
+        self.last = last
+        self.data = data
+        self.changes: list[LoggedChange] | None = None
+        self.size = self.data_bytes = len(data)
+
+    def taken_apart(self, source: Source) -> list[LoggedChange]:
+        """Its changes, in order. Raises DataDamaged."""
+        if self.changes is None:
+            changes = []
+            for entry in decode_block(self.last, self.data):
+                if entry.marks & CHANGED:
+                    stored = entry.event + recorded_at_suffix(entry.recorded_at_ms)
+                    changes.append(LoggedChange(source, entry, stored))
+            self.size = 2 * self.data_bytes + _CHANGE_BYTES * len(changes)
+            self.changes, self.data = changes, b""
+        return self.changes
+
+
+class PartitionFeed:
+    """The feed of one partition. Only the thread of its event loop may call it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        position_prefix: str,
+        oldest_position: int,
+        newest_position: int,
+        memory_bytes: int,
+    ) -> None:
+        """position_prefix: see Source. oldest_position: the first one that the log has."""
+        self._engine = engine
+        self._memory_bytes_max = memory_bytes
+        self.source = Source(position_prefix, self._stored_event)
+        # Raised by the log's retention only; the second by the committer's settle only.
+        self.oldest_position = oldest_position
+        self.newest_position = newest_position
+        # The newest blocks, without gaps up to newest_position.
+        self._tail: deque[_Block] = deque()
+        self.memory_bytes = 0
+        # Older ones, as they were looked up, in any order.
+        self._looked_up: deque[_Block] = deque()
+        self._looked_up_bytes = 0
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    def committed(self, last_position: int, block: bytes) -> None:
+        """Takes over the block of a commit that is durable now."""
+        taken = _Block(last_position, block)
+        self._tail.append(taken)
+        self.memory_bytes += taken.size
+        self.newest_position = last_position
+        if self.memory_bytes > self._memory_bytes_max:
+            self._forget()
+        if self._waiters:
+            waiting, self._waiters = self._waiters, set()
+            for waiter in waiting:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def trimmed(self, oldest_position: int) -> None:
+        """What stands before oldest_position is no longer in the log."""
+        self.oldest_position = max(self.oldest_position, oldest_position)
+
+    def read(self, after: int, *, entries_max: int) -> FeedRun:
+        """The changes among the next entries_max entries of the log after the position `after`.
+
+        Raises PositionExpired if they are not kept any more, DataDamaged if they cannot be read.
+        """
+        if after + 1 < self.oldest_position:
+            raise PositionExpired(self.oldest_position)
+        newest = self.newest_position
+        target = min(after + entries_max, newest)
+        changes: list[LoggedChange] = []
+        while after < target:
+            block = self._block_after(after)
+            found = block.changes
+            if found is None:
+                found = self._taken_apart(block)
+            if block.first <= after or block.last > target:
+                start = bisect_right(found, after, key=_position_of_change)
+                found = found[start : bisect_right(found, target, key=_position_of_change)]
+            changes += found
+            after = min(block.last, target)
+        return FeedRun(changes, max(after, target), newest)
+
+    async def newer(self, after: int) -> None:
+        """Returns once something newer than the position `after` is durable."""
+        loop = asyncio.get_running_loop()
+        while self.newest_position <= after:
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.discard(waiter)
+
+    def _block_after(self, after: int) -> _Block:
+        """The block that holds the position after `after`, which is durable."""
+        tail = self._tail
+        if tail and tail[0].first <= after + 1:
+            if tail[-1].first <= after + 1:
+                return tail[-1]
+            return tail[bisect_right(tail, after, key=_last_of_block)]
+        if (block := self._looked_up_block(after)) is None:
+            self._look_up(after)
+            block = self._looked_up_block(after)
+        if block is None:
+            raise DataDamaged(f"position {after + 1} is missing from the log")
+        return block
+
+    def _looked_up_block(self, after: int) -> _Block | None:
+        for block in self._looked_up:
+            if block.first <= after + 1 <= block.last:
+                return block
+        return None
+
+    def _look_up(self, after: int) -> None:
+        """Takes a few durable blocks from the engine, beginning with the one after `after`."""
+        taken = 0
+        for key, data in self._engine.scan_all(Table.LOG, position_key(after + 1)):
+            self._looked_up.append(_Block(position_of(key), data))
+            self._looked_up_bytes += len(data)
+            taken += len(data)
+            if taken > _LOOK_BYTES or self._looked_up[-1].last >= self.newest_position:
+                break
+        while self._looked_up_bytes > max(_LOOKED_UP_BYTES_MAX, taken):
+            self._looked_up_bytes -= self._looked_up.popleft().data_bytes
+
+    def _taken_apart(self, block: _Block) -> list[LoggedChange]:
+        before = block.size
+        changes = block.taken_apart(self.source)
+        if self._tail and block.first >= self._tail[0].first:
+            self.memory_bytes += block.size - before
+            self._forget()
+        return changes
+
+    def _forget(self) -> None:
+        """Forgets the oldest blocks, but for the newest one, until the rest fits."""
+        while self.memory_bytes > self._memory_bytes_max and len(self._tail) > 1:
+            self.memory_bytes -= self._tail.popleft().size
+
+    def _stored_event(self, key: bytes) -> bytes | None:
+        return self._engine.get(Table.EVENTS, key)
+
+
+_last_of_block = attrgetter("last")
