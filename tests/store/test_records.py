@@ -96,7 +96,7 @@ def test_a_block_of_the_log_holds_one_commit() -> None:
     assert [ScanEvent.FromString(entry.event).event_id for entry in entries] == [
         *("a", "b", "c", "d", "late")
     ]
-    assert [bool(entry.last) for entry in entries] == [False, False, False, True, False]
+    assert [bool(entry.last) for entry in entries] == [False, False, True, True, False]
 
 
 def test_a_block_cut_short_anywhere_is_unreadable() -> None:
