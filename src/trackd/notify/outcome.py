@@ -51,9 +51,6 @@ class Outcome:
     after_s: float | None = None
 
 
-DELIVERED = Outcome(verdict=Verdict.DELIVERED)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
     """What an endpoint is to be told.
