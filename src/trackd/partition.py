@@ -1,4 +1,4 @@
-"""One partition: a store, its committer, its reader. The unit of everything.
+"""One partition: a store, its committer, its reader, its feed. The unit of everything.
 
 A partition has its own directory, its own order of events (positions 1, 2, 3 …) and its own
 statuses, and never talks to another one. Reads see every acknowledged scan, and no scan that could
@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackd.feed.partition_feed import PartitionFeed
 from trackd.store import failpoint, rebuild, replay
 from trackd.store.commit_figures import CommitFigures
 from trackd.store.committer import Committer
@@ -32,6 +33,7 @@ class PartitionOptions:
     waybill_events_max: int
     status_cache_bytes: int
     write_back_events: int
+    feed_memory_bytes: int = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Partition:
         mark: DurableMark,
         statuses: StatusTable,
         committer: Committer,
+        feed: PartitionFeed,
         replayed_events: int,
     ) -> None:
         self.number = number
@@ -62,6 +65,7 @@ class Partition:
         self.engine = engine
         self.statuses = statuses
         self.committer = committer
+        self.feed = feed
         self.replayed_events = replayed_events
         self._mark = mark
         self._closed = False
@@ -95,8 +99,8 @@ class Partition:
             refuse_if_behind(number, engine, mark.read())
         _check_identity(engine, f"{data_set_id}/{number}")
         engine.flush_wal()
-        position = replay.last_position(engine)
-        mark.reset(position)
+        feed = _feed_of(engine, f"{data_set_id}/{number}.", options.feed_memory_bytes)
+        mark.reset(feed.newest_position)
         statuses = StatusTable(
             engine,
             cache_bytes=options.status_cache_bytes,
@@ -107,7 +111,7 @@ class Partition:
         planner = Planner(
             engine,
             statuses,
-            position=position,
+            position=feed.newest_position,
             recorded_at_ms=replay.last_recorded_at_ms(engine),
             waybills=replay.waybill_count(engine),
             waybill_events_max=options.waybill_events_max,
@@ -122,6 +126,7 @@ class Partition:
             now_ms=now_ms,
             on_failure=on_failure,
             space=space,
+            on_durable=feed.committed,
         )
         return cls(
             number,
@@ -130,6 +135,7 @@ class Partition:
             mark=mark,
             statuses=statuses,
             committer=committer,
+            feed=feed,
             replayed_events=replayed_events,
         )
 
@@ -313,6 +319,17 @@ def refuse_if_behind(number: int, engine: Engine, acknowledged: int | None) -> N
             f"partition {number} holds positions up to {held}, but {acknowledged} was acknowledged:"
             f" positions {held + 1} to {acknowledged} are lost"
         )
+
+
+def _feed_of(engine: Engine, position_prefix: str, memory_bytes: int) -> PartitionFeed:
+    """The feed of everything that an engine holds, which is durable."""
+    return PartitionFeed(
+        engine,
+        position_prefix=position_prefix,
+        oldest_position=replay.log_floor(engine),
+        newest_position=replay.last_position(engine),
+        memory_bytes=memory_bytes,
+    )
 
 
 def _check_identity(engine: Engine, identity: str) -> None:

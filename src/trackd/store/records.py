@@ -42,8 +42,9 @@ _VARINT_CONTINUES = 0x80
 CHANGED = 1  # milestone, facility or flags differ from before
 FIRST_OCCURRENCE = 2  # the milestone was never announced before
 CORRECTION = 4  # an event was voided
+# One of these two, if CHANGED or if the last event is another than before.
 LAST_IS_THIS = 8  # this event put the shipment where it is
-LAST_IS_ANOTHER = 16  # after a correction or a late event: the order of that event follows
+LAST_IS_ANOTHER = 16  # another one did: its order follows
 COURSE_SHIFT = 5  # the upper bits: fold.Course
 
 # Numbers up to here fit the records; the settings are bounded by them.
