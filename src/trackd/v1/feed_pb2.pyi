@@ -780,22 +780,26 @@ class RejectChange(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     DELAY_MS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    UNTRIED_FIELD_NUMBER: _builtins.int
     position: _builtins.str
     """The `position` of the change."""
     delay_ms: _builtins.int
     """When to try again, at most 604,800,000 ms from now; 0 means as `retry_backoff_ms` says."""
     reason: _builtins.str
     """Why, at most 200 characters; kept with a parked change."""
+    untried: _builtins.bool
+    """Whether nothing was tried (the consumer stops, or its other side wants a rest): it does not count as an attempt."""
     def __init__(
         self,
         *,
         position: _builtins.str = ...,
         delay_ms: _builtins.int = ...,
         reason: _builtins.str = ...,
+        untried: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay_ms", b"delay_ms", "position", b"position", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay_ms", b"delay_ms", "position", b"position", "reason", b"reason", "untried", b"untried"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
