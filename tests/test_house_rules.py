@@ -26,7 +26,7 @@ FUNCTION_LINES_MAX = 60
 # path -> (lines, why)
 LONG_MODULES: dict[str, tuple[int, str]] = {
     "src/trackd/verify.py": (
-        410,
+        420,
         "one walk through a data directory; split, its two tellers would share their mistakes",
     ),
 }
@@ -34,7 +34,7 @@ LONG_MODULES: dict[str, tuple[int, str]] = {
 # path::function -> (lines, why)
 LONG_FUNCTIONS: dict[str, tuple[int, str]] = {
     "src/trackd/store/planner.py::_plan_scans": (
-        80,
+        84,
         "the loop over scans is the hot path: a call per step would cost a tenth of the machine",
     ),
     "src/trackd/partition.py::open": (

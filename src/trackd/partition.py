@@ -181,17 +181,17 @@ class Partition:
 
         Raises DataDamaged, StorageFailed.
         """
-        dirty = self.statuses.dirty
+        cached = self.statuses.rows
         rows = {}
-        clean = []
+        missing = []
         for key in keys:
-            row = dirty.get(key)
+            row = cached.get(key)
             if row is None:
-                clean.append(key)
+                missing.append(key)
             else:
                 rows[key] = row
-        if clean:
-            rows.update(self.statuses.fetch(clean))
+        if missing:
+            rows.update(self.statuses.fetch(missing))
         # A clean row too may be newer than the last flush: it was written with its latest scan.
         newest = max(map(status_position, rows.values()), default=0)
         if newest > self.committer.durable_position:
@@ -259,7 +259,7 @@ class Partition:
             "durable_position": self.committer.durable_position,
             "planned_position": self.committer.planned_position,
             "status_checkpoint": self.statuses.checkpoint,
-            "dirty_statuses": len(self.statuses.dirty),
+            "dirty_statuses": self.statuses.dirty_count,
             "status_cache_bytes": self.statuses.cached_bytes,
             **{f"engine_{name}": value for name, value in self.engine.figures().items()},
         }

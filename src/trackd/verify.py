@@ -292,7 +292,7 @@ class PartitionCheck:
         stored = entry.event + records.recorded_at_suffix(entry.recorded_at_ms)
         told.content = (told.content + xxh3_64_intdigest(order + stored)) % _HASHES
         try:
-            told.row = replay.row_after(self._engine, told.row, entry, event, key)
+            told.row = replay.row_after(self._engine, before, entry, event, key)
         except DataDamaged as error:
             yield self._finding(Kind.MISMATCH, _waybill(key), str(error))
 
@@ -327,7 +327,8 @@ class PartitionCheck:
         try:
             parsed = [(order, parse_event(value), value) for order, value in events]
             if self._statuses:
-                row = self._statuses.dirty.get(key, row)
+                yield from self._written_back(where, row)
+                row = self._statuses.rows.get(key, row)
             status = records.decode_status(row) if row else None
         except _UNREADABLE as error:
             yield self._finding(Kind.DAMAGED, where, str(error))
@@ -348,6 +349,14 @@ class PartitionCheck:
         if told and told.row and self._log_is_whole:
             logged = told.row._asdict()
             yield from self._differences(Kind.DERIVED, where, status, logged, _OF_LOG)
+
+    def _written_back(self, where: str, row: bytes | None) -> Report:
+        """A row that says that it is ahead of the disk is never written to disk."""
+        if row and self._statuses:
+            dirty_since = records.decode_status(row).dirty_since
+            if dirty_since > self._statuses.checkpoint:
+                message = f"dirty_since is {dirty_since}, after the status checkpoint"
+                yield self._finding(Kind.DERIVED, where, message)
 
     def _events_in_place(self, key: bytes, events: list[tuple[bytes, ScanEvent, bytes]]) -> Report:
         where, seen = _waybill(key), set()

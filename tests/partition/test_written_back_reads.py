@@ -73,7 +73,7 @@ async def test_a_row_written_back_with_its_latest_scan_waits_for_the_flush(
     engine.gate.clear()
     answer = partition.submit([scan(second)])
     await asyncio.sleep(0)
-    assert _KEY not in partition.statuses.dirty, "void: the row was not written back"
+    assert _KEY not in set(partition.statuses.dirty_keys()), "void: the row was not written back"
     reading = asyncio.ensure_future(partition.read_statuses([_KEY]))
     await asyncio.sleep(0.01)
     assert not answer.done()

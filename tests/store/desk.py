@@ -158,7 +158,7 @@ class Desk:
 
     def rows(self) -> dict[bytes, bytes]:
         """Every status, by its key, as a reader finds it: what is dirty goes before the disk."""
-        return dict(self.engine.scan_all(Table.STATUS)) | self.statuses.dirty
+        return dict(self.engine.scan_all(Table.STATUS)) | self.statuses.rows
 
     def timeline(self, waybill_number: str = "SF1234567890") -> list[ScanEvent]:
         """A waybill's events, oldest first."""

@@ -152,7 +152,7 @@ def test_a_shutdown_leaves_nothing_dirty() -> None:
         await asyncio.sleep(0)
         await office.committer.checkpoint()
         assert all(answer.done() for answer in answers)
-        assert not office.desk.statuses.dirty
+        assert not office.desk.statuses.dirty_count
         survivor = office.engine.after_crash(power_cut=True)
         assert Desk(survivor).replayed == 0
         await office.committer.checkpoint()

@@ -376,6 +376,6 @@ def test_any_lives_in_any_order_of_arrival(rng: Random) -> None:
             desk = again
     desk.checkpoint()
     desk.check_checkpoint()
-    assert not desk.statuses.dirty
+    assert not desk.statuses.dirty_count
     assert Desk(desk.engine).replayed == 0
     assert status_key("SF0") not in desk.rows()

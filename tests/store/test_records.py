@@ -20,6 +20,7 @@ from trackd.store.records import (
     decode_status,
     encode_status,
     recorded_at_suffix,
+    status_dirty_since,
     status_position,
 )
 from trackd.v1.event_pb2 import ScanEvent
@@ -38,6 +39,7 @@ ROWS = st.builds(
     newest=ORDERS,
     last=ORDERS,
     updated_at_ms=U64,
+    dirty_since=U64,
     position=U64,
     facility=st.binary(max_size=128),
     last_event=st.binary(max_size=300),
@@ -47,10 +49,11 @@ ROWS = st.builds(
 
 @given(ROWS)
 def test_a_status_row_comes_back(row: StatusRow) -> None:
-    """Every field, at its extremes too; the position without taking the row apart."""
+    """Every field, at its extremes too; two positions without taking the row apart."""
     data = encode_status(row)
     assert decode_status(data) == row
     assert status_position(data) == row.position
+    assert status_dirty_since(data) == row.dirty_since
 
 
 def test_the_largest_of_everything_fits_a_status_row() -> None:

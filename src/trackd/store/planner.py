@@ -107,6 +107,10 @@ class Planner:
         # Of the plan being made: the event rows, and the status rows by key.
         self._events: list[tuple[bytes, bytes]] = []
         self._changed: dict[bytes, bytes] = {}
+        # Of those, the ones that were not ahead of the disk before, each once; and how many of them
+        # are their waybill's first.
+        self._dirtied: list[bytes] = []
+        self._new_waybills = 0
         # What slow paths have looked up for it: its events by waybill and order, as far as they are
         # indexed; stored timelines; and events parsed for the fold.
         self._indexed = 0
@@ -123,11 +127,10 @@ class Planner:
         recorded_at_ms = max(now_ms, self._recorded_at_ms)
         first_position = self.position + 1
         self._forget()
-        dirty_row = self._statuses.dirty.get
-        rows = [[dirty_row(scan[1]) for scan in scans] for scans in submissions]
-        clean = _clean(submissions, rows)
-        known = self._statuses.fetch(clean) if clean else {}
-        changed = self._changed
+        cached_row = self._statuses.rows.get
+        rows = [[cached_row(scan[1]) for scan in scans] for scans in submissions]
+        missing = _missing(submissions, rows)
+        known = self._statuses.fetch(missing) if missing else {}
         entries: list[bytes] = []
         verdicts = []
         for scans, found in zip(submissions, rows, strict=True):
@@ -153,9 +156,9 @@ class Planner:
             block = head + b"".join(entries)
             batch.append((Table.EVENTS, self._events))
             batch.append((Table.LOG, [(position_key(self.position), block)]))
-            self._statuses.put(changed, clean, first_position)
-            if new := sum(key not in known and key in changed for key in clean):
-                self.waybills += new
+            self._statuses.put(self._changed, self._dirtied, first_position)
+            if self._new_waybills:
+                self.waybills += self._new_waybills
                 batch.append((Table.META, [(META_WAYBILLS, position_key(self.waybills))]))
         write_back = self._statuses.due(self.position, self._write_back_rows_max)
         if write_back:
@@ -169,7 +172,7 @@ class Planner:
             return None
         return Plan(rows_of(write_back), [], self.position, 0, write_back)
 
-    def _plan_scans(
+    def _plan_scans(  # noqa: PLR0915 (the hot loop: a call per scan would cost more than it says)
         self,
         scans: Sequence[ScanTuple],
         verdict: Verdict,
@@ -182,11 +185,12 @@ class Planner:
         suffix = records.recorded_at_suffix(recorded_at_ms)
         events, changed, count_max = self._events, self._changed, self._waybill_events_max
         position = self.position + len(entries)
-        for scan, dirty_row in zip(scans, rows, strict=True):
+        checkpoint = self._statuses.checkpoint
+        for scan, cached_row in zip(scans, rows, strict=True):
             index, key, event_id, code, step, occurred_at_ms, facility, clears, wire = scan
-            row = changed.get(key) or dirty_row or known.get(key) or NOTHING
+            row = changed.get(key) or cached_row or known.get(key) or NOTHING
             (_, before, flags_before, announced, course, count, first_at, newest, last, updated_at,
-             _, place_length, last_length) = _unpack_head(row)  # fmt: skip
+             dirty_since, _, place_length, last_length) = _unpack_head(row)  # fmt: skip
             place_end = _HEAD_LENGTH + place_length
             last_end = place_end + last_length
             place = place_before = row[_HEAD_LENGTH:place_end]
@@ -232,6 +236,10 @@ class Planner:
                 announced |= _BIT[milestone]
             if marks & _CHANGED or last != last_before:
                 marks |= _LAST_IS_THIS if last == order else _LAST_IS_ANOTHER
+            if dirty_since <= checkpoint:
+                dirty_since = self.position + 1
+                self._dirtied.append(key)
+                self._new_waybills += not count
             count += 1
             if occurred_at_ms < first_at:  # noqa: PLR1730 (min() takes three times as long)
                 first_at = occurred_at_ms
@@ -243,7 +251,7 @@ class Planner:
             entries.append(entry + last + wire if marks & _LAST_IS_ANOTHER else entry + wire)
             head = _pack_head(
                 1, milestone, flags, announced, course, count, first_at, newest, last,
-                updated_at or recorded_at_ms, position, len(place), len(last_event),
+                updated_at or recorded_at_ms, dirty_since, position, len(place), len(last_event),
             )  # fmt: skip
             changed[key] = head + place + last_event + fingerprints + id_hash[:4]
             verdict.accepted += 1
@@ -329,6 +337,8 @@ class Planner:
         """Nothing is known of the next plan yet."""
         self._events = []
         self._changed = {}
+        self._dirtied = []
+        self._new_waybills = 0
         self._indexed = 0
         self._by_waybill = {}
         self._stored = {}
@@ -341,10 +351,10 @@ def rows_of(write_back: WriteBack) -> list[tuple[Table, Rows]]:
     return [(Table.STATUS, write_back.rows), (Table.META, [checkpoint])]
 
 
-def _clean(
+def _missing(
     submissions: Sequence[Sequence[ScanTuple]], rows: Sequence[Sequence[bytes | None]]
 ) -> dict[bytes, None]:
-    """The keys of those scans that have no dirty row, each once."""
+    """The keys of those scans that have no row in memory, each once."""
     return {
         scan[1]: None
         for scans, found in zip(submissions, rows, strict=True)

@@ -76,31 +76,33 @@ def replay(engine: Engine, statuses: StatusTable) -> int:
 def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]]) -> int:
     parsed = [[(entry, parse_event(entry.event)) for entry in block] for block in blocks]
     keys = {status_key(event.waybill_number) for block in parsed for _, event in block}
-    rows = statuses.fetch(keys - statuses.dirty.keys())
+    rows = statuses.fetch(keys - statuses.rows.keys())
     for block in parsed:
         changed: dict[bytes, bytes] = {}
-        clean = []
+        dirtied = []
         for entry, event in block:
             key = status_key(event.waybill_number)
-            row = changed.get(key) or statuses.dirty.get(key)
-            if row is None:
-                row = rows.get(key)
-                clean.append(key)
-            before = records.decode_status(row) if row else None
-            if before and before.position >= entry.position:
+            row = changed.get(key) or statuses.rows.get(key) or rows.get(key)
+            before = records.decode_status(row) if row else NO_STATUS
+            if before.position >= entry.position:
                 continue  # written back with a later commit than the checkpoint tells
+            if before.dirty_since <= statuses.checkpoint:
+                before = before._replace(dirty_since=block[0][0].position)
+                dirtied.append(key)
             changed[key] = records.encode_status(row_after(engine, before, entry, event, key))
         if block:
-            statuses.put(changed, dict.fromkeys(clean), block[0][0].position)
+            statuses.put(changed, dirtied, block[0][0].position)
     return sum(len(block) for block in blocks)
 
 
 def row_after(
-    engine: Engine, before: StatusRow | None, entry: LogEntry, event: ScanEvent, key: bytes
+    engine: Engine, row: StatusRow, entry: LogEntry, event: ScanEvent, key: bytes
 ) -> StatusRow:
-    """The status row at key after an entry of the log, which holds event. Raises DataDamaged."""
+    """The status row at key after an entry of the log, which holds event. Raises DataDamaged.
+
+    row: the one before it; NO_STATUS for the waybill's first event.
+    """
     order = event_order(event.occurred_at_ms, event.code, event.event_id)
-    row = before or NO_STATUS
     changed = bool(entry.marks & records.CHANGED)
     last, last_event, facility = row.last, row.last_event, row.facility
     if entry.marks & records.LAST_IS_THIS:
@@ -122,7 +124,10 @@ def row_after(
         first_event_at_ms=entry.first_event_at_ms,
         newest=max(row.newest, order),
         last=last,
-        updated_at_ms=entry.recorded_at_ms if changed or not before else row.updated_at_ms,
+        updated_at_ms=entry.recorded_at_ms
+        if changed
+        else row.updated_at_ms or entry.recorded_at_ms,
+        dirty_since=row.dirty_since,
         position=entry.position,
         facility=facility,
         last_event=last_event,

@@ -6,23 +6,30 @@ the store, and derived data. So a changed row stays here, dirty, until the log h
 disk is current up to that position*. After a crash the entries of the log after the checkpoint
 bring the rows up to date (replay.py).
 
-* `dirty` is ahead of the disk: rows that the disk does not have yet. Bounded by write_back_events
-  rows.
-* The clean cache holds what the disk has, in two generations: what is not used while the younger
-  one fills half of cache_bytes is forgotten with the older one.
+* `rows` is one table for dirty and clean rows, because looking a cold key up is most of what a scan
+  costs. Which rows are dirty stands in the rows: a row is ahead of the disk if, and only if, its
+  `dirty_since` is after the checkpoint.
+* Dirty rows are bounded by write_back_events. Clean rows are bounded in bytes: what was cleaned (or
+  read) first and not dirtied since is forgotten first.
 * Rows change with a plan (or its replay) only, and are clean once it is written; readers see
   planned rows and wait until their position is durable.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from trackd.store.engine import Engine
 from trackd.store.keys import Table
+from trackd.store.records import STATUS_HEAD, status_dirty_since
 
 # What a cached row costs beside its bytes: a dict slot, two object headers, the key.
 ROW_OVERHEAD_BYTES = 240
+# The weight of the latest group in the mean length of a row.
+_MEAN_WEIGHT = 1 / 16
+# Rows that were dirtied again stay on the list of what to forget; it may be so many times longer
+# than the rows that may stay.
+_CLEAN_LIST_FACTOR = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,69 +49,63 @@ class StatusTable:
         self, engine: Engine, *, cache_bytes: int, write_back_events: int, checkpoint: int
     ) -> None:
         self._engine = engine
-        self._generation_bytes_max = cache_bytes // 2
+        self._cache_bytes = cache_bytes
         self._write_back_events = write_back_events
-        # Written by the planner only (put, written_back).
-        self.dirty: dict[bytes, bytes] = {}
-        self._groups: deque[tuple[int, list[bytes]]] = deque()
+        # The rows in memory; others read it, and change it through the methods only.
+        self.rows: dict[bytes, bytes] = {}
         self.checkpoint = checkpoint
-        # The clean cache.
-        self._young: dict[bytes, bytes] = {}
-        self._old: dict[bytes, bytes] = {}
-        self._young_bytes = 0
-        self._old_bytes = 0
+        # Keys by the plan that dirtied them: its first position.
+        self._dirty: deque[tuple[int, list[bytes]]] = deque()
+        self.dirty_count = 0
+        # Keys in the order in which to forget them, with the checkpoint when they were clean.
+        self._clean: deque[tuple[int, list[bytes]]] = deque()
+        self._clean_listed = 0
+        self._mean_length = float(STATUS_HEAD.size)
 
     @property
     def cached_bytes(self) -> int:
-        """An estimate of the memory of the clean cache."""
-        return self._young_bytes + self._old_bytes
+        """An estimate of the memory of the clean rows."""
+        return int((len(self.rows) - self.dirty_count) * (self._mean_length + ROW_OVERHEAD_BYTES))
+
+    def dirty_keys(self) -> Iterator[bytes]:
+        """The keys of the rows that are ahead of the disk, each once; a plan ends the iteration."""
+        for _, keys in self._dirty:
+            yield from keys
 
     def get(self, key: bytes) -> bytes | None:
         """The row of a waybill; None if it has no event. Raises DataDamaged."""
-        row = self.dirty.get(key)
+        row = self.rows.get(key)
         if row is None:
             row = self.fetch([key]).get(key)
         return row
 
     def fetch(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """The rows of waybills that are not dirty, those that are there; one look at the disk."""
-        found: dict[bytes, bytes] = {}
-        missing = []
-        young, old = self._young, self._old
-        for key in keys:
-            row = young.get(key)
-            if row is None:
-                row = old.get(key)
-                if row is None:
-                    missing.append(key)
-                    continue
-                self._remember(key, row)
-            found[key] = row
-        if missing:
-            rows = self._engine.get_many(Table.STATUS, missing)
-            for key, row in zip(missing, rows, strict=True):
-                if row is not None:
-                    found[key] = row
-                    self._remember(key, row)
+        """The rows of waybills that are not in `rows`, those that are there; one look at the disk.
+
+        Raises DataDamaged.
+        """
+        missing = list(keys)
+        found = {
+            key: row
+            for key, row in zip(missing, self._engine.get_many(Table.STATUS, missing), strict=True)
+            if row is not None
+        }
+        if found:
+            self.rows.update(found)
+            self._cleaned(list(found), sum(map(len, found.values())))
         return found
 
-    def _remember(self, key: bytes, row: bytes) -> None:
-        self._young[key] = row
-        self._young_bytes += len(row) + ROW_OVERHEAD_BYTES
-        if self._young_bytes > self._generation_bytes_max:
-            self._old, self._old_bytes = self._young, self._young_bytes
-            self._young, self._young_bytes = {}, 0
-
     def put(
-        self, changed: Mapping[bytes, bytes], clean: Iterable[bytes], first_position: int
+        self, changed: Mapping[bytes, bytes], dirtied: list[bytes], first_position: int
     ) -> None:
         """Takes over the rows that a plan changed; the plan's first event has first_position.
 
-        clean: every key that was not dirty before, each once; it may name keys that did not change.
+        dirtied: the keys of those that were clean before, each once; first_position is their
+        `dirty_since`.
         """
-        new = [key for key in clean if key in changed]
-        self.dirty.update(changed)
-        self._groups.append((first_position, new))
+        self.rows.update(changed)
+        self._dirty.append((first_position, dirtied))
+        self.dirty_count += len(dirtied)
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
         """The dirty rows to write with the commit that ends at position; None without any yet.
@@ -114,7 +115,7 @@ class StatusTable:
         """
         keys: list[bytes] = []
         groups = 0
-        for first_position, group in self._groups:
+        for first_position, group in self._dirty:
             due = first_position + self._write_back_events <= position
             if not due or (groups and len(keys) + len(group) > rows_max):
                 break
@@ -122,8 +123,8 @@ class StatusTable:
             groups += 1
         if not groups:
             return None
-        checkpoint = self._groups[groups][0] - 1 if groups < len(self._groups) else position
-        rows: list[tuple[bytes, bytes | None]] = [(key, self.dirty[key]) for key in keys]
+        checkpoint = self._dirty[groups][0] - 1 if groups < len(self._dirty) else position
+        rows: list[tuple[bytes, bytes | None]] = [(key, self.rows[key]) for key in keys]
         return WriteBack(keys, rows, groups, checkpoint)
 
     def everything(self, position: int, rows_max: int) -> WriteBack | None:
@@ -136,8 +137,29 @@ class StatusTable:
 
     def written_back(self, write_back: WriteBack) -> None:
         """The rows of a WriteBack are in the engine: they are clean now."""
-        for key in write_back.keys:
-            self._remember(key, self.dirty.pop(key))
         for _ in range(write_back.groups):
-            self._groups.popleft()
+            self._dirty.popleft()
+        self.dirty_count -= len(write_back.keys)
         self.checkpoint = write_back.checkpoint
+        if write_back.keys:
+            self._cleaned(write_back.keys, sum(len(row or b"") for _, row in write_back.rows))
+
+    def _cleaned(self, keys: list[bytes], length: int) -> None:
+        """These rows may be forgotten, once others are colder no more."""
+        self._mean_length += (length / len(keys) - self._mean_length) * _MEAN_WEIGHT
+        self._clean.append((self.checkpoint, keys))
+        self._clean_listed += len(keys)
+        rows_max = int(self._cache_bytes / (self._mean_length + ROW_OVERHEAD_BYTES))
+        listed_max = rows_max * _CLEAN_LIST_FACTOR
+        while self._clean and (
+            len(self.rows) - self.dirty_count > rows_max or self._clean_listed > listed_max
+        ):
+            self._forget(*self._clean.popleft())
+
+    def _forget(self, checkpoint: int, keys: list[bytes]) -> None:
+        """Forgets those of these rows that were not dirtied since the checkpoint was there."""
+        self._clean_listed -= len(keys)
+        for key in keys:
+            row = self.rows.get(key)
+            if row is not None and status_dirty_since(row) <= checkpoint:
+                del self.rows[key]
