@@ -22,8 +22,8 @@ from trackd.settings import (
 
 # Settings whose value is one of a few words or a place, and not a number with limits.
 _WITHOUT_LIMITS = {
-    *("config", "data", "grpc", "metrics", "http", "loop", "reflection", "log_level"),
-    *("log_format", "unsafe_plaintext", "unsafe_accept_data_loss"),
+    *("config", "data", "grpc", "metrics", "http", "advertise_host", "loop", "reflection"),
+    *("log_level", "log_format", "unsafe_plaintext", "unsafe_accept_data_loss"),
 }
 
 

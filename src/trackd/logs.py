@@ -45,16 +45,19 @@ def waybill_hash(waybill_number: str) -> str:
     return blake2b(waybill_number.encode(), digest_size=8, key=_Salt.value).hexdigest()
 
 
-def set_up(*, level: Level, log_format: Format, stream: TextIO | None = None) -> None:
+def set_up(
+    *, level: Level, log_format: Format, stream: TextIO | None = None, worker: int | None = None
+) -> None:
     """Routes structlog and the standard library's logging to `stream`, standard error by default.
 
-    May be called again: the last call counts.
+    worker: which of several server processes this is; then every line says so. May be called again:
+    the last call counts.
     """
     out = stream or sys.stderr
     json = log_format == "json" or (log_format == "auto" and not out.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared(worker), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
@@ -63,7 +66,7 @@ def set_up(*, level: Level, log_format: Format, stream: TextIO | None = None) ->
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_shared(),
+            foreign_pre_chain=_shared(worker),
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
@@ -75,8 +78,12 @@ def set_up(*, level: Level, log_format: Format, stream: TextIO | None = None) ->
     logging.captureWarnings(capture=True)
 
 
-def _shared() -> list[Processor]:
+def _shared(worker: int | None) -> list[Processor]:
+    def name_worker(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        return event if worker is None else {**event, "worker": worker}
+
     return [
+        name_worker,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,

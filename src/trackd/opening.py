@@ -6,7 +6,7 @@ Part of the wiring: turns settings into the options of each room. Serves nothing
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -24,14 +24,22 @@ _log = structlog.get_logger()
 
 
 @contextlib.contextmanager
-def open_directory(settings: Settings) -> Iterator[DataDirectory]:
+def open_directory(
+    settings: Settings, inherited_lock: int | None = None
+) -> Iterator[DataDirectory]:
     """The data directory, which this process has to itself meanwhile.
 
-    Raises DirectoryInUse, WrongData or StorageFailed.
+    inherited_lock: of a supervisor, which then has it, and has done all that is done once. Raises
+    DirectoryInUse, WrongData or StorageFailed.
     """
-    directory = DataDirectory(settings.data, settings.partitions, default_count=os.cpu_count() or 1)
+    directory = DataDirectory(
+        settings.data,
+        settings.partitions,
+        default_count=os.cpu_count() or 1,
+        inherited_lock=inherited_lock,
+    )
     try:
-        if settings.unsafe_accept_data_loss:
+        if settings.unsafe_accept_data_loss and inherited_lock is None:
             directory.become_another_data_set()
             _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
         logs.salt_waybills(directory.manifest.data_set_id)
@@ -46,10 +54,16 @@ def open_partitions(
     *,
     space: SpaceGuard,
     on_failure: Callable[[StorageFailed], None],
+    own: Sequence[int] | None = None,
 ) -> list[Partition]:
-    """Every partition, in order. Raises DataBehind, WrongData, DataDamaged or StorageFailed."""
+    """The partitions `own`, by default every one, in order.
+
+    Their part of the settings that are for all partitions together goes with them. Raises
+    DataBehind, WrongData, DataDamaged or StorageFailed.
+    """
     count = directory.manifest.partition_count
-    cache = SharedCache(settings.block_cache_bytes)
+    numbers = range(count) if own is None else own
+    cache = SharedCache(settings.block_cache_bytes * len(numbers) // count)
     options = PartitionOptions(
         commit_events_max=settings.commit_events_max,
         waybill_events_max=settings.waybill_events_max,
@@ -58,11 +72,11 @@ def open_partitions(
     )
     engine_options = EngineOptions(
         write_buffer_bytes=settings.write_buffer_bytes,
-        background_threads=settings.background_threads,
+        background_threads=max(settings.background_threads * len(numbers) // count, 1),
     )
     began = time.monotonic()
     partitions = []
-    for number in range(count):
+    for number in numbers:
         path = directory.partition_path(number)
         if not settings.unsafe_accept_data_loss:
             _look_first(number, directory, engine_options, cache)
@@ -86,7 +100,7 @@ def open_partitions(
         "opened",
         data=str(directory.path),
         data_set_id=directory.manifest.data_set_id,
-        partitions=count,
+        partitions=len(partitions),
         events=sum(partition.committer.durable_position for partition in partitions),
         replayed_events=sum(partition.replayed_events for partition in partitions),
         seconds=round(time.monotonic() - began, 3),

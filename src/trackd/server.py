@@ -10,13 +10,17 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
-from trackd import watches
+from trackd import exits, watches
 from trackd.address import Address, parse_address
+from trackd.cluster.assignment import Assignment
+from trackd.cluster.membership import Membership
+from trackd.cluster.neighbours import Neighbours
+from trackd.cluster.ports import reachable_host
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
@@ -31,18 +35,20 @@ from trackd.store.errors import (
     WrongData,
 )
 from trackd.store.space import SpaceGuard
+from trackd.wire.access import PartitionAccess
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
-from trackd.wire.door import Door, DoorLimits
+from trackd.wire.door import Door, DoorLimits, health_of
 from trackd.wire.ingest import IngestService
+from trackd.wire.peers import PEER_BATCHES_IN_FLIGHT_MAX, PeerService, only_own
 from trackd.wire.scans import ScanReader
 from trackd.wire.tracking import TrackingService
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
-EXIT_IN_USE = 75
-EXIT_DATA_BEHIND = 78
+EXIT_DONE = exits.DONE
+EXIT_FAILED = exits.FAILED
+EXIT_IN_USE = exits.IN_USE
+EXIT_DATA_BEHIND = exits.DATA_BEHIND
 
 # Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
 # would be seen.
@@ -53,15 +59,18 @@ _GC_THRESHOLDS = (50_000, 5, 100)
 _FAILURE_GRACE_S = 0.5
 # A store that stalls for ever must not keep the process: the crash path loses nothing.
 _CLOSE_TIMEOUT_S = 120.0
+# How long a worker that stops answers the others after its own callers: until the supervisor says
+# that nobody asks any more, or for so long if it is stopped alone.
+_ALONE_GRACE_S = 1.0
 
 _log = structlog.get_logger()
 
 
-async def run(settings: Settings) -> int:
-    """Serves until told to stop; the exit code."""
+async def run(settings: Settings, membership: Membership | None = None) -> int:
+    """Serves until told to stop; the exit code. membership: of a worker among several."""
     os.umask(0o077)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    server = Server(settings)
+    server = Server(settings, membership)
     try:
         async with server.running():
             await server.stop_asked.wait()
@@ -88,23 +97,32 @@ async def run(settings: Settings) -> int:
 class Server:
     """One server process: every room, once."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, membership: Membership | None = None) -> None:
         self._settings = settings
-        self.stop_asked = asyncio.Event()
+        self._membership = membership
+        self.stop_asked = membership.stop_told if membership else asyncio.Event()
         self.failure: StorageFailed | None = None
         self._space = SpaceGuard()
         self._registry = CollectorRegistry()
         self._metrics = ProcessMetrics(self._registry)
-        self._calls = Calls(CallMetrics(self._registry))
+        call_metrics = CallMetrics(self._registry)
+        self._calls = Calls(call_metrics)
+        # Calls of other workers, which are answered for a while longer when all are stopped.
+        self._peer_calls = Calls(call_metrics)
         self._door: Door | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Everything started, in order; on the way out stopped, in the reverse order."""
-        settings = self._settings
-        with self._signals(), open_directory(settings) as directory:
+        settings, assignment = self._settings, self._assignment
+        lock = assignment.lock if assignment else None
+        with self._signals(), open_directory(settings, lock) as directory:
             partitions = open_partitions(
-                settings, directory, space=self._space, on_failure=self._storage_failed
+                settings,
+                directory,
+                space=self._space,
+                on_failure=self._storage_failed,
+                own=assignment.own(directory.manifest.partition_count) if assignment else None,
             )
             beside = watches.running(
                 self._metrics.watch_loop(),
@@ -124,29 +142,33 @@ class Server:
     async def _serving(
         self, directory: DataDirectory, partitions: list[Partition]
     ) -> AsyncIterator[None]:
-        settings, data_set_id = self._settings, directory.manifest.data_set_id
-        answers = Answers(data_set_id)
-        admin = AdminService(partitions, data_set_id, directory.path, self._space)
-        reader = ScanReader(
-            partition_count=len(partitions),
-            event_bytes_max=settings.event_bytes_max,
-            future_tolerance_ms=settings.future_tolerance_ms,
-        )
-        door = self._door = Door(
-            self._calls,
-            IngestService(
+        count = directory.manifest.partition_count
+        async with self._neighbours() as neighbours:
+            everywhere = neighbours.beside(partitions, count) if neighbours else list(partitions)
+            admin = AdminService(
                 partitions,
-                answers,
-                reader,
+                directory.manifest.data_set_id,
+                directory.path,
                 self._space,
-                self._calls,
-                now_ms=now_ms,
-                batches_in_flight_max=settings.stream_batches_in_flight_max,
-                queue_events_max=settings.ingest_queue_events_max,
-            ),
+                neighbours.stats if neighbours else (),
+            )
+            door = self._door = self._built_door(directory, everywhere, admin)
+            if self._membership:
+                self._add_peers(door, directory, partitions)
+            with self._metrics_served(partitions) as metrics:
+                async with self._open_to_all(door, admin, count, metrics):
+                    yield
+
+    def _built_door(
+        self, directory: DataDirectory, partitions: Sequence[PartitionAccess], admin: AdminService
+    ) -> Door:
+        settings, data_set_id = self._settings, directory.manifest.data_set_id
+        return Door(
+            self._calls,
+            self._ingest(directory, partitions, self._calls),
             TrackingService(
                 partitions,
-                answers,
+                Answers(data_set_id),
                 data_set_id,
                 response_bytes_max=settings.response_bytes_max,
             ),
@@ -157,20 +179,54 @@ class Server:
                 unary_ingest_in_flight_max=settings.unary_ingest_in_flight_max,
                 reads_in_flight_max=settings.reads_in_flight_max,
                 streams_max=settings.streams_max,
+                among_workers=self._membership is not None,
             ),
             with_reflection=settings.reflection,
         )
-        with self._metrics_served(partitions) as metrics_address:
-            address = parse_address(settings.grpc)
-            address = address._replace(port=await door.open(str(address)))
-            admin.address = str(address)
-            _tidy_garbage_collection()
-            await door.set_serving(True)
-            print(f"trackd is ready: gRPC on {address}, metrics on {metrics_address}", flush=True)  # noqa: T201 (the line that scripts wait for)
-            try:
+
+    def _ingest(
+        self,
+        directory: DataDirectory,
+        partitions: Sequence[PartitionAccess],
+        calls: Calls,
+        *,
+        batches_in_flight_max: int | None = None,
+    ) -> IngestService:
+        settings = self._settings
+        return IngestService(
+            partitions,
+            Answers(directory.manifest.data_set_id),
+            ScanReader(
+                partition_count=len(partitions),
+                event_bytes_max=settings.event_bytes_max,
+                future_tolerance_ms=settings.future_tolerance_ms,
+            ),
+            self._space,
+            calls,
+            now_ms=now_ms,
+            batches_in_flight_max=batches_in_flight_max or settings.stream_batches_in_flight_max,
+            queue_events_max=settings.ingest_queue_events_max,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _open_to_all(
+        self, door: Door, admin: AdminService, partition_count: int, metrics: Address
+    ) -> AsyncIterator[None]:
+        if self._membership:
+            async with self._among_workers(self._membership, door, admin, partition_count, metrics):
                 yield
-            finally:
-                await self._stop_serving(door)
+            return
+        address = parse_address(self._settings.grpc)
+        address = address._replace(port=await door.open(str(address)))
+        host = self._settings.advertise_host or reachable_host(address.host)
+        admin.addresses = [str(address._replace(host=host))] * partition_count
+        _tidy_garbage_collection()
+        await door.set_serving(True)
+        print(f"trackd is ready: gRPC on {address}, metrics on {metrics}", flush=True)  # noqa: T201 (the line that scripts wait for)
+        try:
+            yield
+        finally:
+            await self._stop_serving(door)
 
     async def _stop_serving(self, door: Door) -> None:
         await door.set_serving(False)
@@ -182,6 +238,87 @@ class Server:
         _log.info("stopping", running_calls=self._calls.running)
         await door.close(self._settings.shutdown_grace_s, self._calls.idle())
 
+    # Among workers.
+
+    @property
+    def _assignment(self) -> Assignment | None:
+        return self._membership.assignment if self._membership else None
+
+    @contextlib.asynccontextmanager
+    async def _neighbours(self) -> AsyncIterator[Neighbours | None]:
+        if self._membership is None:
+            yield None
+            return
+        neighbours = Neighbours(self._membership.assignment)
+        try:
+            yield neighbours
+        finally:
+            await neighbours.close()
+
+    def _add_peers(
+        self, door: Door, directory: DataDirectory, partitions: Sequence[Partition]
+    ) -> None:
+        assert self._membership, "only a worker has peers"
+        ingest = self._ingest(
+            directory,
+            only_own(partitions, directory.manifest.partition_count),
+            self._peer_calls,
+            batches_in_flight_max=PEER_BATCHES_IN_FLIGHT_MAX,
+        )
+        admin = AdminService(
+            partitions, directory.manifest.data_set_id, directory.path, self._space
+        )
+        peers = PeerService(partitions, self._membership.assignment.token)
+        door.add_peers(self._peer_calls, peers, ingest, admin)
+
+    @contextlib.asynccontextmanager
+    async def _among_workers(
+        self,
+        membership: Membership,
+        door: Door,
+        admin: AdminService,
+        partition_count: int,
+        metrics: Address,
+    ) -> AsyncIterator[None]:
+        assignment = membership.assignment
+        public = parse_address(assignment.public)
+        own = public._replace(port=parse_address(assignment.addresses[assignment.worker]).port)
+        admin.addresses = [
+            assignment.advertised[assignment.owner(number)] for number in range(partition_count)
+        ]
+
+        async def tell_health() -> None:
+            await door.tell_health(
+                health_of(
+                    membership.serving, partition_count, taking=not self._calls.stopping.is_set()
+                )
+            )
+
+        await door.open(str(public), str(own))
+        _tidy_garbage_collection()
+        async with membership.joined(tell_health):
+            membership.tell("serving", metrics=str(metrics))
+            try:
+                yield
+            finally:
+                await self._stop_among_workers(membership, door)
+
+    async def _stop_among_workers(self, membership: Membership, door: Door) -> None:
+        """First no calls from outside, then, when no worker has any, none from the others."""
+        self._calls.stopping.set()
+        await door.set_serving(False)
+        grace_s = self._settings.shutdown_grace_s
+        _log.info("stopping", running_calls=self._calls.running)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FAILURE_GRACE_S if self.failure else grace_s):
+                await self._calls.idle()
+        membership.tell("drained")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s if membership.together else _ALONE_GRACE_S):
+                await membership.close_told.wait()
+        self._peer_calls.stopping.set()
+        await door.close(_ALONE_GRACE_S, self._peer_calls.idle())
+
     @contextlib.contextmanager
     def _metrics_served(self, partitions: list[Partition]) -> Iterator[Address]:
         self._registry.register(PartitionCollector(partitions))
@@ -189,7 +326,8 @@ class Server:
             if getattr(self._settings, flag):
                 _log.warning("an unsafe flag is in force", flag=flag)
                 self._metrics.unsafe_flags.labels(flag).set(1)
-        address = parse_address(self._settings.metrics)
+        assignment = self._assignment
+        address = parse_address(assignment.metrics if assignment else self._settings.metrics)
         server, thread = start_http_server(address.port, address.host, self._registry)
         try:
             yield address._replace(port=server.server_port)
@@ -207,6 +345,7 @@ class Server:
         self.failure = error
         # Whoever comes now is told to come back, not that the disk is full.
         self._calls.stopping.set()
+        self._peer_calls.stopping.set()
         _log.critical("storage failed", error=str(error))
         loop = asyncio.get_running_loop()
         if self._door:
@@ -216,11 +355,14 @@ class Server:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
+        # Not whether it is stopping: a worker may be told by its supervisor and by a signal.
+        signalled = asyncio.Event()
 
         def asked() -> None:
-            if self.stop_asked.is_set():
+            if signalled.is_set():
                 _log.warning("told twice to stop: leaving at once")
                 os._exit(EXIT_FAILED)
+            signalled.set()
             self.stop_asked.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):

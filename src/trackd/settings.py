@@ -114,13 +114,28 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
     )
-    workers: int = _setting(
+    workers: int | None = _setting(
         1,
         SERVING,
-        "Server processes. This version serves all partitions from one; more is logged and has no"
-        " effect.",
+        "Server processes that share the partitions, one core each; never more than partitions."
+        " With more than one a supervisor starts them and starts again what dies.",
         ge=1,
         le=256,
+    )
+    worker_port_first: int = _setting(
+        0,
+        SERVING,
+        "With several workers: the own gRPC port of the first one; the next have the next ports."
+        " 0 takes free ones, anew at each start.",
+        ge=0,
+        le=65_000,
+    )
+    advertise_host: str | None = _setting(
+        None,
+        SERVING,
+        "The host by which GetTopology names this server to clients; by default the one of `grpc`,"
+        " or this machine's outward address where that means all. Clients that cannot reach it"
+        " stay with the address they know.",
     )
     loop: Literal["uvloop", "asyncio"] = _setting(
         "uvloop", SERVING, "The event loop: uvloop takes less CPU, asyncio is Python's own."

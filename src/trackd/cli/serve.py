@@ -4,6 +4,7 @@ Knows nothing of what it serves.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -48,20 +49,31 @@ def command(**flags: Any) -> None:
 
 def _say_what_has_no_effect(settings: Settings) -> None:
     log = structlog.get_logger()
-    if settings.workers > 1:
-        log.warning("one process serves all partitions in this version", workers=settings.workers)
     if settings.http != Settings.model_fields["http"].default:
         log.warning("web pages are not served in this version", http=settings.http)
 
 
 def run(settings: Settings) -> int:
-    """Runs the server on the event loop that was asked for; its exit code."""
+    """Runs the server, in one process or in several; its exit code."""
+    if settings.workers == 1:
+        return _serve_alone(settings)
+    from trackd.cluster.start import serve_with_workers
+
+    code = serve_with_workers(settings)
+    return _serve_alone(settings) if code is None else code
+
+
+def _serve_alone(settings: Settings) -> int:
     from trackd import server
 
-    factory = None
-    if settings.loop == "uvloop":
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(settings)) as runner:
         return runner.run(server.run(settings))
+
+
+def loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """What makes the event loop that was asked for; None for Python's own."""
+    if settings.loop != "uvloop":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop

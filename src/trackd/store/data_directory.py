@@ -1,6 +1,7 @@
 """The data directory: what stands around the partitions.
 
-    DIR/lock                  held by the one process that has the directory open
+    DIR/lock                  held by the one process that has the directory open, and by the
+                              workers that inherited it: free once all of them are gone
     DIR/manifest.json         which data set this is, how many partitions it has; written once
     DIR/partition-0000/       RocksDB
     DIR/partition-0000.mark   the durable mark of that partition (mark.py)
@@ -34,27 +35,22 @@ class Manifest:
 class DataDirectory:
     """A data directory that this process has to itself until `close`."""
 
-    def __init__(self, path: Path, partition_count: int | None, default_count: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        partition_count: int | None,
+        default_count: int,
+        *,
+        inherited_lock: int | None = None,
+    ) -> None:
         """Opens or makes the directory.
 
         partition_count: what a new directory gets, and what an old one must have; None takes what
-        is there, or default_count. Raises DirectoryInUse, WrongData or StorageFailed.
+        is there, or default_count. inherited_lock: the lock_descriptor of the process that started
+        this one. Raises DirectoryInUse, WrongData or StorageFailed.
         """
         self.path = path
-        try:
-            new = [one for one in (path, *path.parents) if not one.exists()]
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Else a power cut may take the whole directory, and the next start would make another.
-            for one in new:
-                sync_directory(one.parent)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageFailed(f"{path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            raise DirectoryInUse(f"{path} is in use by another process") from error
+        self._lock = _locked(path) if inherited_lock is None else inherited_lock
         try:
             self.manifest = self._read() or self._make(partition_count or default_count)
             if partition_count not in {None, self.manifest.partition_count}:
@@ -123,9 +119,33 @@ class DataDirectory:
         """Where the durable mark of a partition is."""
         return self.path / f"partition-{partition:04}.mark"
 
+    @property
+    def lock_descriptor(self) -> int:
+        """What a process that is started by this one inherits, to hold the lock with it."""
+        return self._lock
+
     def close(self) -> None:
-        """Lets another process have the directory."""
+        """Lets another process have the directory, once nobody has the lock any more."""
         os.close(self._lock)
+
+
+def _locked(path: Path) -> int:
+    """The directory, made if it is not there, with its lock taken; the lock's descriptor."""
+    try:
+        new = [one for one in (path, *path.parents) if not one.exists()]
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Else a power cut may take the whole directory, and the next start would make another.
+        for one in new:
+            sync_directory(one.parent)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StorageFailed(f"{path}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise DirectoryInUse(f"{path} is in use by another process") from error
+    return lock
 
 
 def sync_directory(path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trackd
@@ -19,37 +19,49 @@ from trackd.v1.admin_pb2 import (
 )
 from trackd.wire.calls import Context
 
+# Asks another worker for its GetStats answer; None if it cannot be reached.
+StatsOfOthers = Callable[[], Awaitable[bytes | None]]
+
 
 class AdminService:
-    """Reports on the partitions of this process."""
+    """Reports on the partitions of this process, and on those of the workers beside it."""
 
     def __init__(
-        self, partitions: Sequence[Partition], data_set_id: str, data: Path, space: SpaceGuard
+        self,
+        partitions: Sequence[Partition],
+        data_set_id: str,
+        data: Path,
+        space: SpaceGuard,
+        others: Sequence[StatsOfOthers] = (),
     ) -> None:
         self._partitions = partitions
         self._data_set_id = data_set_id
         self._data = data
         self._space = space
+        self._others = others
         self._started_at_ms = time.time_ns() // 1_000_000
-        # Known once the server listens.
-        self.address = ""
+        # Of every partition's owner, in order; known once the server listens.
+        self.addresses: list[str] = []
 
     async def get_topology(self, _request: bytes, _: Context) -> bytes:
         """GetTopology."""
         return GetTopologyResponse(
             data_set_id=self._data_set_id,
-            partition_count=len(self._partitions),
+            partition_count=len(self.addresses),
             partitions=[
-                PartitionAddress(partition=partition.number, address=self.address)
-                for partition in self._partitions
+                PartitionAddress(partition=number, address=address)
+                for number, address in enumerate(self.addresses)
             ],
         ).SerializeToString()
 
     async def get_stats(self, _request: bytes, _: Context) -> bytes:
-        """GetStats."""
+        """GetStats; without the partitions of a worker that cannot be reached."""
         stats = [await asyncio.to_thread(_stats, partition) for partition in self._partitions]
+        for answer in await asyncio.gather(*(ask() for ask in self._others)):
+            if answer is not None:
+                stats += GetStatsResponse.FromString(answer).partitions
         return GetStatsResponse(
-            partitions=stats,
+            partitions=sorted(stats, key=lambda one: one.partition),
             server_version=trackd.__version__,
             started_at_ms=self._started_at_ms,
             disk_free_bytes=(await asyncio.to_thread(shutil.disk_usage, self._data)).free,

@@ -5,7 +5,7 @@ Every method takes and gives raw bytes, so that the hot ones decide themselves w
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from trackd.domain.validation import BATCH_EVENTS_MAX
 from trackd.v1 import admin_pb2, ingest_pb2, tracking_pb2
 from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
+from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
+from trackd.wire.peers import PEER_CALLS_MAX, PeerService
 from trackd.wire.tracking import TrackingService
 
 _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
@@ -24,6 +27,9 @@ _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_nam
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICES = (_INGEST, _TRACKING, _ADMIN)
 _ADMIN_CALLS_MAX = 100
+# What a worker adds to a batch before another one gets it: a waybill number's normal form to each
+# event whose own was not.
+_FORWARDED_EXTRA_BYTES = BATCH_EVENTS_MAX * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,8 @@ class DoorLimits:
     unary_ingest_in_flight_max: int
     reads_in_flight_max: int
     streams_max: int
+    # Whether other processes listen on the same port, and send what they were sent.
+    among_workers: bool = False
 
     @property
     def pending_calls_max(self) -> int:
@@ -90,18 +98,37 @@ class Door:
         generic = grpc.method_handlers_generic_handler(service, {method: handler})
         self._server.add_generic_rpc_handlers((generic,))
 
-    async def open(self, address: str) -> int:
-        """Listens; the port that was taken. Raises RuntimeError if the address is taken."""
-        port = self._server.add_insecure_port(address)
+    def add_peers(
+        self, calls: Calls, peers: PeerService, ingest: IngestService, admin: AdminService
+    ) -> None:
+        """Answers other workers, too: `ingest` and `admin` are of this one's own partitions."""
+        limit = Limit("calls of other workers", PEER_CALLS_MAX)
+        for method, behaviour in (
+            ("GetStats", admin.get_stats),
+            ("ReadStatuses", peers.read_statuses),
+            ("ReadTimeline", peers.read_timeline),
+            ("Reached", peers.reached),
+        ):
+            self._add(calls, PEER_SERVICE, method, limit, peers.for_peers(behaviour))
+        stream = peers.for_peers(ingest.stream_events)
+        self._add(calls, PEER_SERVICE, "StreamEvents", limit, stream, stream=True)
+
+    async def open(self, *addresses: str) -> int:
+        """Listens; the port of the last address. Raises RuntimeError if an address is taken."""
+        ports = [self._server.add_insecure_port(address) for address in addresses]
         await self._server.start()
-        return port
+        return ports[-1]
 
     async def set_serving(self, serving: bool) -> None:
         """What health says of the server and of each service."""
+        await self.tell_health(dict.fromkeys(("", *SERVICES), serving))
+
+    async def tell_health(self, serving: Mapping[str, bool]) -> None:
+        """What health says of each name; "" is the server as a whole."""
         statuses = health_pb2.HealthCheckResponse
-        status = statuses.SERVING if serving else statuses.NOT_SERVING
-        for service in ("", *SERVICES):
-            await self._health.set(service, status)
+        for name, serves in serving.items():
+            status = statuses.SERVING if serves else statuses.NOT_SERVING
+            await self._health.set(name, status)
 
     async def close(self, grace_s: float, idle: Awaitable[None]) -> None:
         """Refuses new calls and gives running ones grace_s seconds, or until `idle` returns.
@@ -115,10 +142,25 @@ class Door:
         await stopped
 
 
+def health_of(serving: Sequence[bool], partition_count: int, *, taking: bool) -> dict[str, bool]:
+    """What health says where several workers serve together.
+
+    serving: by worker, whether it serves. "" is everything: every partition is served. A service's
+    name says whether this address takes its calls, "partition-3" whether that partition is served.
+    """
+    partitions = [serving[number % len(serving)] for number in range(partition_count)]
+    return {
+        "": taking and all(serving),
+        **dict.fromkeys(SERVICES, taking and any(serving)),
+        **{f"partition-{number}": one for number, one in enumerate(partitions)},
+    }
+
+
 def _options(limits: DoorLimits) -> list[tuple[str, int]]:
     """docs/operations.md says what each does to a client."""
+    extra_bytes = _FORWARDED_EXTRA_BYTES if limits.among_workers else 0
     return [
-        ("grpc.max_receive_message_length", limits.message_bytes_max),
+        ("grpc.max_receive_message_length", limits.message_bytes_max + extra_bytes),
         ("grpc.max_send_message_length", limits.response_bytes_max),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.max_concurrent_streams", 128),
@@ -129,7 +171,7 @@ def _options(limits: DoorLimits) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_ms", 3_600_000),
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(limits.among_workers)),
         # Beyond about 1,000 calls that wait to be taken gRPC's core cancels some at random; it is
         # ours to say who comes back later, with a reason and a delay.
         ("grpc.server.max_pending_requests", limits.pending_calls_max),

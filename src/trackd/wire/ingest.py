@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from trackd.domain.validation import Fault
-from trackd.partition import Partition
 from trackd.store.planner import Verdict
 from trackd.store.space import SpaceGuard
+from trackd.wire.access import PartitionAccess
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls, Context
 from trackd.wire.errors import low_space, overloaded, stopping
@@ -27,7 +27,7 @@ class IngestService:
 
     def __init__(
         self,
-        partitions: Sequence[Partition],
+        partitions: Sequence[PartitionAccess],
         answers: Answers,
         reader: ScanReader,
         space: SpaceGuard,
@@ -52,7 +52,7 @@ class IngestService:
         if self._space.low:
             raise low_space()
         for partition, scans in zip(self._partitions, batch.scans, strict=True):
-            if scans and partition.committer.queued_events > self._queue_events_max:
+            if scans and partition.queued_events > self._queue_events_max:
                 raise overloaded("events waiting for their commit", self._queue_events_max)
         verdict, position = await self._settled(self._submit(batch))
         return self._answers.append(verdict, position)
@@ -92,7 +92,7 @@ class IngestService:
             await room.acquire()
             for partition, scans in zip(self._partitions, batch.scans, strict=True):
                 if scans:
-                    await partition.committer.room(self._queue_events_max)
+                    await partition.room(self._queue_events_max)
             pending.put_nowait(self._submit(batch))
 
     async def _answer(

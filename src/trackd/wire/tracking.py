@@ -1,8 +1,9 @@
 """TrackingService: status and timeline out."""
 
+import asyncio
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -19,6 +20,7 @@ from trackd.v1.tracking_pb2 import (
     TimelineOrder,
 )
 from trackd.wire import answers, positions
+from trackd.wire.access import PartitionAccess
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Context
 from trackd.wire.errors import CallError, invalid, malformed
@@ -32,17 +34,18 @@ _ANSWER_RESERVE_BYTES = 128 << 10
 
 
 class TrackingService:
-    """Answers look-ups from the partitions of this process."""
+    """Answers look-ups from the partitions, wherever they are."""
 
     def __init__(
         self,
-        partitions: Sequence[Partition],
+        partitions: Sequence[PartitionAccess],
         encode: Answers,
         data_set_id: str,
         *,
         response_bytes_max: int,
     ) -> None:
         self._partitions = partitions
+        self._all_here = all(isinstance(partition, Partition) for partition in partitions)
         self._encode = encode
         self._data_set_id = data_set_id
         self._response_bytes_max = response_bytes_max
@@ -80,9 +83,7 @@ class TrackingService:
                 partition = partition_of(key, len(self._partitions))
                 wanted[key] = partition, number
                 by_partition.setdefault(partition, []).append(key)
-        rows: dict[bytes, bytes] = {}
-        for partition, keys in by_partition.items():
-            rows.update(await self._partitions[partition].read_statuses(keys))
+        rows = await self._rows(by_partition)
         answer = answers.many_statuses(
             [self._encode.status(*wanted[key], rows[key]) for key in wanted if key in rows],
             [number for key, (_, number) in wanted.items() if key not in rows],
@@ -126,16 +127,26 @@ class TrackingService:
         status = self._encode.status(partition.number, number, page.status)
         return answers.timeline(page.events, token, status)
 
+    async def _rows(self, by_partition: Mapping[int, Sequence[bytes]]) -> dict[bytes, bytes]:
+        """The status rows of keys; partitions of other workers are asked at the same time."""
+        reads = (
+            self._partitions[number].read_statuses(keys) for number, keys in by_partition.items()
+        )
+        # A task each would cost more than the read of a partition that is here.
+        found = [await read for read in reads] if self._all_here else await asyncio.gather(*reads)
+        rows: dict[bytes, bytes] = {}
+        for part in found:
+            rows.update(part)
+        return rows
+
     async def _reached(self, min_position: str) -> None:
         """Waits until everything that min_position names is durable."""
         wanted = positions.parse(min_position, self._data_set_id)
         for number, position in wanted.items():
             if number >= len(self._partitions):
                 raise positions.future()
-            committer = self._partitions[number].committer
-            if position > committer.planned_position:
+            if not await self._partitions[number].reached(position):
                 raise positions.future()
-            await committer.durable(position)
 
 
 def _parsed(message: Any, request: bytes) -> Any:

@@ -1,0 +1,59 @@
+"""The other workers of this server, as this one reaches them."""
+
+from collections.abc import Sequence
+
+from grpc import aio
+
+from trackd.cluster.assignment import Assignment
+from trackd.cluster.remote import PeerChannel, RemotePartition
+from trackd.partition import Partition
+from trackd.wire.access import PartitionAccess
+from trackd.wire.admin import StatsOfOthers
+
+
+class Neighbours:
+    """A connection to each other worker, made when it is first needed."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+        self._channels = {
+            worker: PeerChannel(address, assignment.token)
+            for worker, address in enumerate(assignment.addresses)
+            if worker != assignment.worker
+        }
+        self._remote: list[RemotePartition] = []
+
+    def beside(self, own: Sequence[Partition], partition_count: int) -> list[PartitionAccess]:
+        """All partitions in order: the own ones, and the others where they are."""
+        here = {partition.number: partition for partition in own}
+        partitions: list[PartitionAccess] = []
+        for number in range(partition_count):
+            if number in here:
+                partitions.append(here[number])
+            else:
+                channel = self._channels[self._assignment.owner(number)]
+                self._remote.append(RemotePartition(number, channel))
+                partitions.append(self._remote[-1])
+        return partitions
+
+    @property
+    def stats(self) -> list[StatsOfOthers]:
+        """What asks each of them for its GetStats answer."""
+        return [_stats_of(channel) for channel in self._channels.values()]
+
+    async def close(self) -> None:
+        """Ends what is still under way to them."""
+        for partition in self._remote:
+            await partition.close()
+        for channel in self._channels.values():
+            await channel.close()
+
+
+def _stats_of(channel: PeerChannel) -> StatsOfOthers:
+    async def ask() -> bytes | None:
+        try:
+            return await channel.call("GetStats", b"")
+        except aio.AioRpcError:
+            return None
+
+    return ask

@@ -1,0 +1,37 @@
+"""What the servicers ask of a partition, wherever it is: in this process or with another worker.
+
+Two things answer to it: `partition.Partition`, and `cluster.remote.RemotePartition` in its place.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from trackd.partition import TimelinePage
+from trackd.store.planner import ScanTuple, Verdict
+
+
+class PartitionAccess(Protocol):
+    """A partition as a servicer sees it; what each method promises stands with Partition.
+
+    Raises what Partition raises, or a CallError with UNAVAILABLE while its owner cannot be reached.
+    """
+
+    number: int
+
+    @property
+    def queued_events(self) -> int: ...
+    def submit(self, scans: Sequence[ScanTuple]) -> "asyncio.Future[Verdict]": ...
+    async def room(self, events_max: int) -> None: ...
+    async def reached(self, position: int) -> bool: ...
+    async def read_status(self, key: bytes) -> bytes | None: ...
+    async def read_statuses(self, keys: Iterable[bytes]) -> dict[bytes, bytes]: ...
+    async def read_timeline(
+        self,
+        key: bytes,
+        *,
+        after: bytes | None,
+        newest_first: bool,
+        limit: int,
+        bytes_max: int,
+    ) -> TimelinePage | None: ...
