@@ -116,6 +116,53 @@ def malformed() -> CallError:
     )
 
 
+def endpoint_not_found(endpoint_id: str) -> CallError:
+    """No endpoint of this id."""
+    return CallError(
+        grpc.StatusCode.NOT_FOUND,
+        "ENDPOINT_NOT_FOUND",
+        f"there is no endpoint {endpoint_id!r}",
+        {"id": endpoint_id},
+    )
+
+
+def too_many_endpoints(limit: int) -> CallError:
+    """The bound of endpoints is reached."""
+    return CallError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "TOO_MANY_ENDPOINTS",
+        f"at most {limit} endpoints: delete one, or raise endpoints_max",
+        {"limit": str(limit)},
+    )
+
+
+def key_unavailable(why: str) -> CallError:
+    """The secrets of endpoints can be neither read nor kept."""
+    return CallError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "KEY_UNAVAILABLE",
+        f"the secrets of endpoints cannot be kept or read: {why}",
+    )
+
+
+def no_notifier() -> CallError:
+    """Nobody is there to make a test."""
+    return CallError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "NO_NOTIFIER",
+        "no notifier is connected: start one with `trackd notify`",
+    )
+
+
+def no_test_result() -> CallError:
+    """A test was asked for, and nothing came of it."""
+    return CallError(
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        "NO_TEST_RESULT",
+        "no notifier told the result of the test in time; see the log of the notifier",
+    )
+
+
 _STORAGE_FAILED = CallError(
     grpc.StatusCode.UNAVAILABLE,
     "STORAGE_FAILED",
