@@ -273,9 +273,24 @@ class Subscriber(PacedUser):
         """Begins with what comes from now on."""
         self._resume_token = ""
         self._connection: Any = self.connection(self.name)
+        # Beside its turns, so that it can be stopped while nothing is told.
+        self._listening = gevent.spawn(self._listen)
 
     def turn(self, due_at: float) -> None:
-        """Listens for as long as the server talks."""
+        """Sees that it still listens."""
+        del due_at
+        if self._listening.dead:
+            if self._listening.value is False:
+                raise StopUser
+            self._listening = gevent.spawn(self._listen)
+
+    def on_stop(self) -> None:
+        """Stops listening, and closes its connection."""
+        self._listening.kill()
+        self._connection.close()
+
+    def _listen(self) -> bool:
+        """Hears what the server tells until it ends; whether there is any use in trying again."""
         request = WatchChangesRequest()
         if self._resume_token:
             request.start.resume_token = self._resume_token
@@ -285,9 +300,9 @@ class Subscriber(PacedUser):
             for data in self._connection.watch(WATCH_CHANGES, request.SerializeToString()):
                 self._heard(WatchChangesResponse.FromString(data))
         except self.grpc.CallFailed as error:
-            self.run_of.failed(self.name, error.code, due_at=due_at)
-            if error.code == "UNIMPLEMENTED":
-                raise StopUser from error
+            self.run_of.failed(self.name, error.code, due_at=clock())
+            return bool(error.code != "UNIMPLEMENTED")
+        return True
 
     def _heard(self, answer: WatchChangesResponse) -> None:
         self._resume_token = answer.resume_token
@@ -296,7 +311,3 @@ class Subscriber(PacedUser):
             recorded_ms = min(change.recorded_at_ms for change in answer.changes.changes)
             due_at = clock() - max(0.0, time.time() - recorded_ms / 1e3)
             self.run_of.answered(self.name, due_at=due_at, sent_at=due_at)
-
-    def on_stop(self) -> None:
-        """Closes its connection."""
-        self._connection.close()
