@@ -96,20 +96,28 @@ def apprise_service(text: str, *, allow_local: bool) -> Any:
     _check_options(text)
     # An installation without such endpoints need not load a hundred modules.
     apprise = import_module("apprise")
-    # It logs what it cannot read, keys included.
-    logging.getLogger("apprise").disabled = True
+    _mute()
     asset = apprise.AppriseAsset(http_redirects=False, async_mode=False, secure_logging=True)
     service = apprise.Apprise.instantiate(text, asset=asset)
     if service is None:
         raise UnusableUrl("apprise cannot read it: a part is missing or has a wrong form")
-    if len(service) != 1:
+    is_mail = hasattr(service, "smtp_host")
+    if len(service) != 1 or (is_mail and not service.targets):
         raise UnusableUrl("must have one recipient: quiet hours and caps are those of a recipient")
-    host = getattr(service, "smtp_host", "") or service.host or ""
+    host = (service.smtp_host if is_mail else service.host) or ""
     if _is_address(host) and not address_allowed(host, allow_local=allow_local and is_local(host)):
         raise UnusableUrl("the address is not one of the public internet")
     if host == "localhost" and not allow_local:
         raise UnusableUrl("the host is this machine")
+    if is_mail and service.secure_mode == "insecure" and not allow_local:
+        raise UnusableUrl("mail goes over TLS only: mode=starttls or mode=ssl")
     return service
+
+
+def _mute() -> None:
+    """They log URLs that they cannot read, and paths that they post to: keys, both."""
+    for name in ("apprise", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _check_options(text: str) -> None:

@@ -1,5 +1,6 @@
 """What the tests of messages share: changes, endpoints, and a web server that answers as told."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from trackd.domain.vocabulary import EventCode, Flag, Milestone, Reason
+from trackd.domain.vocabulary import Flag, Milestone, Reason
 from trackd.notify.outcome import Notification
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.feed_pb2 import Change
@@ -34,7 +35,7 @@ def change(
     now: tuple[Flag, ...] = (),
 ) -> Change:
     """A change at noon. now: the flags that are up after it."""
-    made = event or ScanEvent(code=int(EventCode.OUT_FOR_DELIVERY), facility_code="SHA-D07")
+    made = event or ScanEvent(facility_code="SHA-D07")
     made.occurred_at_ms = made.occurred_at_ms or NOON_MS
     made.waybill_number = waybill
     if reason:
@@ -80,7 +81,7 @@ class Received:
 
 @dataclass(slots=True)
 class WebServer:
-    """Listens on this machine; answers every POST with what `answers` holds next, the last again."""
+    """Listens on this machine; answers POSTs with what `answers` holds in turn, the last again."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
@@ -89,21 +90,36 @@ class WebServer:
         default_factory=lambda: [(200, {}, b"")]
     )
     hold: threading.Event | None = None  # answers only once it is set
+    news: threading.Condition = field(default_factory=threading.Condition)
 
     @property
     def place(self) -> str:
         """HOST:PORT."""
         return self.url.removeprefix("http://")
 
+    async def until(self, count: int, path: str = "/hook") -> None:
+        """Returns once a path has got so many requests."""
+
+        def enough() -> bool:
+            return sum(each.path == path for each in self.received) >= count
+
+        def waited() -> bool:
+            with self.news:
+                return self.news.wait_for(enough, timeout=60)
+
+        assert await asyncio.to_thread(waited)
+
 
 class _Requests(BaseHTTPRequestHandler):
     state: WebServer
 
-    def do_POST(self) -> None:  # noqa: N802  the library's name
+    def do_POST(self) -> None:
         """Notes it and answers."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): text for name, text in self.headers.items()}
-        self.state.received.append(Received(self.path, headers, body))
+        with self.state.news:
+            self.state.received.append(Received(self.path, headers, body))
+            self.state.news.notify_all()
         if self.state.hold is not None:
             self.state.hold.wait(30)
         answers = self.state.answers
