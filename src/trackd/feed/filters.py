@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from trackd.domain.validation import normal_waybill_number
 from trackd.domain.vocabulary import Flag, Milestone
 from trackd.feed.change import LoggedChange
+from trackd.store.records import CORRECTION, FIRST_OCCURRENCE
 
 VALUES_MAX = 1_000
 FACILITY_CODE_LENGTH_MAX = 32
+_NEWS = FIRST_OCCURRENCE | CORRECTION
 
 
 class UnusableFilter(ValueError):
@@ -28,6 +30,7 @@ class Filter:
     milestones: frozenset[int] = frozenset()
     flags: int = 0
     facility_codes: frozenset[str] = frozenset()
+    news_only: bool = False
 
     @classmethod
     def of(
@@ -38,6 +41,7 @@ class Filter:
         flags: Iterable[int] = (),
         facility_codes: Iterable[str] = (),
         account_ids: Iterable[str] = (),
+        news_only: bool = False,
     ) -> "Filter":
         """The filter of a ChangeFilter's fields. Raises UnusableFilter."""
         if any(True for _ in account_ids):
@@ -47,12 +51,19 @@ class Filter:
             frozenset(_known("milestones", milestones, Milestone)),
             sum(1 << flag for flag in _known("flags", flags, Flag)),
             frozenset(_facility_codes(list(facility_codes))),
+            news_only,
         )
 
     @property
     def wants_all(self) -> bool:
         """Whether every change matches."""
-        return not (self.waybill_numbers or self.milestones or self.flags or self.facility_codes)
+        return not (
+            self.waybill_numbers
+            or self.milestones
+            or self.flags
+            or self.facility_codes
+            or self.news_only
+        )
 
     def matches(self, change: LoggedChange) -> bool:
         """Whether the change is wanted."""
@@ -61,10 +72,16 @@ class Filter:
             and (not self.flags or bool((change.flags ^ change.flags_before) & self.flags))
             and (not self.facility_codes or change.facility_code in self.facility_codes)
             and (not self.waybill_numbers or change.waybill_number in self.waybill_numbers)
+            and (not self.news_only or _is_news(change))
         )
 
 
 ALL = Filter()
+
+
+def _is_news(change: LoggedChange) -> bool:
+    """A milestone for the first time, flags raised or cleared, or a correction."""
+    return bool(change.marks & _NEWS) or change.flags != change.flags_before
 
 
 def _waybill_numbers(texts: list[str]) -> list[str]:
