@@ -1,4 +1,4 @@
-"""Where a message to a person may go: the rules for its URL.
+"""Where a message to a person may go, the rules for its URL, and which templates there are.
 
 Used twice, as `endpoint_url.py` is: when an endpoint is made, so that its owner hears of a mistake
 at once, and by the notifier for every message. What is allowed is listed, scheme by scheme and
@@ -17,6 +17,12 @@ from typing import Any, Final
 from trackd.endpoint_url import URL_CHARACTERS_MAX, UnusableUrl, address_allowed, is_local
 
 SMS: Final = "sms"
+
+DEFAULT_TEMPLATE: Final = "default"
+SHORT_TEMPLATE: Final = "short"
+TEMPLATES: Final = (DEFAULT_TEMPLATE, SHORT_TEMPLATE)
+"""How a message is worded. default: what is new and every fact that may be told, a line each.
+short: what is new, and the tracking link."""
 
 SCHEMES: Final = (
     "dingtalk", "discord", "feishu", "lark", "mailtos", "slack", "sms", "tgram", "wecombot",

@@ -3,13 +3,12 @@
 Its filter is checked where subscriptions are. Nothing here keeps anything.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from trackd.endpoint_url import UnusableUrl, webhook_url
-from trackd.message_url import check_message_url, scheme_of
+from trackd.message_url import DEFAULT_TEMPLATE, TEMPLATES, check_message_url, scheme_of
 from trackd.v1.feed_pb2 import Subscription
 from trackd.v1.notification_pb2 import Endpoint, EndpointKind, Envelope
 from trackd.wire.errors import CallError, invalid
@@ -31,7 +30,6 @@ _ACK_TIMEOUT_MS = 60_000
 _MAX_IN_FLIGHT = 1_000
 
 _MINUTES_OF_A_DAY = 24 * 60
-_TEMPLATE = re.compile(r"[a-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +126,9 @@ def _add_message(kept: Endpoint, endpoint: Endpoint, url: str, rules: UrlRules) 
     kept.language = endpoint.language or LANGUAGES[0]
     if kept.language not in LANGUAGES:
         raise _refused("endpoint.language", f"must be one of {', '.join(LANGUAGES)}")
-    kept.template = endpoint.template or "default"
-    if not _TEMPLATE.fullmatch(kept.template):
-        raise _refused("endpoint.template", "must be 1-64 of a-z, 0-9, hyphen and underscore")
+    kept.template = endpoint.template or DEFAULT_TEMPLATE
+    if kept.template not in TEMPLATES:
+        raise _refused("endpoint.template", f"must be one of {', '.join(TEMPLATES)}")
     if endpoint.HasField("quiet_hours"):
         _add_quiet_hours(kept, endpoint)
     if endpoint.HasField("rate_cap"):

@@ -90,20 +90,6 @@ async def test_only_news_is_told_unless_everything_is_wanted(day: Day) -> None:
     assert len(day.subjects) == 2
 
 
-async def test_news_that_was_overtaken_while_it_waited_is_still_told(day: Day) -> None:
-    """A scan without news took the place of a waiting one: the state of then is told, once."""
-    to = day.target(quiet_hours=NIGHT)
-    day.now_ms += 11 * HOUR_MS
-    damaged = change(Milestone.OUT_FOR_DELIVERY, raised=(Flag.DAMAGED,))
-    assert (await day.tell(to, damaged)).verdict is Verdict.POSTPONED
-    day.now_ms += 9 * HOUR_MS
-    scanned = change(Milestone.OUT_FOR_DELIVERY, first=False, now=(Flag.DAMAGED,))
-    assert (await day.tell(to, scanned)).verdict is Verdict.DELIVERED
-    assert day.subjects == [f"运单 {WAYBILL}：派送中"]
-    assert "包裹破损" in str(day.web.received[0].document["message"])
-    assert (await day.tell(to, scanned)).verdict is Verdict.DROPPED
-
-
 async def test_nobody_hears_of_the_road_after_the_arrival(day: Day) -> None:
     """What overtook a waiting text is told, and the older one is not."""
     to = day.target(quiet_hours=NIGHT)

@@ -7,16 +7,9 @@ import pytest
 from tests.notify.messages.conftest import NOON_MS, WAYBILL, change
 from trackd.domain.catalogue import Language, text
 from trackd.domain.vocabulary import EventCode, Flag, Milestone, Reason, ReceivedBy
+from trackd.message_url import SHORT_TEMPLATE, TEMPLATES
 from trackd.notify.messages.news import Kind, UnknownWord, kind_of, news_of
-from trackd.notify.messages.wording import (
-    DEFAULT,
-    SHORT,
-    TEMPLATES,
-    Message,
-    local_time,
-    trial_message,
-    worded,
-)
+from trackd.notify.messages.wording import Message, local_time, trial_message, worded
 from trackd.v1.event_pb2 import GeoPoint, Receipt, ScanEvent
 from trackd.v1.feed_pb2 import Change
 
@@ -125,9 +118,21 @@ def test_a_message_in_full() -> None:
         "时间：11月22日 12:00",
         f"查询：https://parcels.example.com/{WAYBILL}?from=sms",
     ]
-    english = told(of, Language.EN, place="Shanghai", tracking_link=link, template=SHORT)
+    english = told(of, Language.EN, place="Shanghai", tracking_link=link, template=SHORT_TEMPLATE)
     assert english.subject == f"Parcel {WAYBILL}: Delivery attempt failed"
     assert english.body == f"Track it: https://parcels.example.com/{WAYBILL}?from=sms"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_is_wrong_is_told_for_as_long_as_it_is(language: Language) -> None:
+    """A flag whose own message was overtaken by this one stands in it, once; so does the status."""
+    later = told(change(Milestone.DELIVERED, now=(Flag.DAMAGED,)), language)
+    assert text(Flag.DAMAGED, language) in later.body
+    both = (Flag.DAMAGED, Flag.DELAYED)
+    second = told(change(first=False, raised=(Flag.DELAYED,), now=both), language)
+    assert text(Flag.DAMAGED, language) in second.body
+    assert text(Flag.DELAYED, language) not in second.body
+    assert text(Milestone.OUT_FOR_DELIVERY, language) in second.body
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -172,4 +177,3 @@ def test_a_milestone_of_a_newer_server_is_not_guessed() -> None:
 def test_a_test_says_that_it_is_one(language: Language) -> None:
     """Nobody takes it for a parcel."""
     assert ("测试" if language is Language.ZH else "test") in trial_message(language).subject
-    assert DEFAULT in TEMPLATES

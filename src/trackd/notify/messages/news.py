@@ -37,11 +37,16 @@ class UnknownWord(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class News:
-    """What a message may tell. raised, cleared: in ascending order."""
+    """What a message may tell. Flags in ascending order.
+
+    flags: those that are up after the change, whenever they were raised: where older news of the
+    waybill waited and was overtaken by this, nothing that still counts is left untold.
+    """
 
     waybill_number: str
     kind: Kind
     milestone: Milestone
+    flags: tuple[Flag, ...]
     raised: tuple[Flag, ...]
     cleared: tuple[Flag, ...]
     reason: Reason
@@ -61,6 +66,7 @@ def news_of(change: Change) -> News:
         waybill_number=change.waybill_number,
         kind=kind_of(change),
         milestone=milestone,
+        flags=_all_known(Flag, change.status.flags),
         raised=_all_known(Flag, change.flags_raised),
         cleared=_all_known(Flag, change.flags_cleared),
         reason=_known(Reason, event.reason) or Reason.UNSPECIFIED,

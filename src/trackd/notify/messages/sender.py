@@ -1,35 +1,27 @@
 """Tells people: the sender that the courier calls for endpoints of kind MESSAGE.
 
 Words the news, lets it go when quiet hours and rate caps allow, and hands it to the way that the
-endpoint's URL names. What it remembers (times, and which waybills a text is owed for) is memory of
-this process and only courtesy: after a restart a cap counts anew.
+endpoint's URL names. What it remembers, the times of texts under a cap, is memory of this process
+and only courtesy: after a restart a cap counts anew, and each of several notifiers counts its own.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from trackd.domain.catalogue import Language
-from trackd.domain.vocabulary import flags_of
 from trackd.endpoint_url import UnusableUrl
 from trackd.message_url import SCHEMES, SMS, checked_scheme, phone_number
 from trackd.notify.messages.apprise_gateway import send_by_apprise
-from trackd.notify.messages.news import Kind, News, UnknownWord, news_of
+from trackd.notify.messages.news import Kind, UnknownWord, news_of
 from trackd.notify.messages.pacing import Pacing
 from trackd.notify.messages.sms import SmsProvider
 from trackd.notify.messages.threads import Threads
 from trackd.notify.messages.watch import Watch
-from trackd.notify.messages.wording import DEFAULT, Message, trial_message, worded
+from trackd.notify.messages.wording import Message, trial_message, worded
 from trackd.notify.outcome import Notification, Outcome, Verdict
 from trackd.v1.notification_pb2 import Target
-
-OWED_MAX = 100_000
-"""Waybills, over all endpoints, that a text is remembered to be owed for; the oldest is forgotten
-first: should a change without news have taken the place of its news, nothing is told of it."""
-
-_DONE = frozenset({Verdict.DELIVERED, Verdict.DROPPED, Verdict.HOPELESS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +63,6 @@ class MessageSender:
         self._now_ms = now_ms
         self._threads = Threads(count=options.threads, timeout_s=options.timeout_s)
         self._pacing = Pacing(default_zone=options.time_zone, urgent=options.urgent)
-        self._owed: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def send(self, target: Target, notification: Notification) -> Outcome:
         """One attempt; or POSTPONED, before one is made."""
@@ -79,50 +70,33 @@ class MessageSender:
         language = Language.EN if endpoint.language == Language.EN else Language.ZH
         if notification.change is None:
             return await self._attempt(target, trial_message(language), language, notification.id)
-        owed_for = (endpoint.id, notification.change.waybill_number)
         try:
-            news = self._news(notification, owed=owed_for in self._owed)
+            news = news_of(notification.change)
             zone = ZoneInfo(endpoint.quiet_hours.time_zone or self._options.time_zone)
         except UnknownWord as error:
             return Outcome(verdict=Verdict.HOPELESS, error=str(error))
         except (ZoneInfoNotFoundError, ValueError):
             return Outcome(verdict=Verdict.FAILED, error="the time zone is not known here")
-        if news.kind is Kind.STATUS and not endpoint.all_changes and owed_for not in self._owed:
+        if news.kind is Kind.STATUS and not endpoint.all_changes:
             return Outcome(verdict=Verdict.DROPPED)
         wait_ms = self._pacing.wait_ms(endpoint, news, now_ms=self._now_ms())
         if wait_ms:
-            self._owes(owed_for, done=False)
             return Outcome(verdict=Verdict.POSTPONED, after_s=wait_ms / 1000)
-        message = self._message(news, target, language, zone)
+        message = worded(
+            news,
+            language=language,
+            zone=zone,
+            template=endpoint.template,
+            place=self._options.cities.get(news.facility_code, {}).get(language, ""),
+            tracking_link=self._options.tracking_link,
+        )
         outcome = await self._attempt(target, message, language, notification.id)
         self._pacing.ended(endpoint, news, went=outcome.verdict is Verdict.DELIVERED)
-        self._owes(owed_for, done=outcome.verdict in _DONE)
         return outcome
 
     async def close(self) -> None:
         """Ends what is still being sent."""
         await self._threads.close()
-
-    def _news(self, notification: Notification, *, owed: bool) -> News:
-        """What is new; where older news waited and was overtaken, all flags that are up now too."""
-        assert notification.change is not None
-        news = news_of(notification.change)
-        if not owed or news.kind is Kind.PROBLEM:
-            return news
-        mask = 0
-        for flag in notification.change.status.flags:
-            mask |= 1 << flag
-        return replace(news, raised=tuple(flags_of(mask)))
-
-    def _message(self, news: News, target: Target, language: Language, zone: ZoneInfo) -> Message:
-        return worded(
-            news,
-            language=language,
-            zone=zone,
-            template=target.endpoint.template or DEFAULT,
-            place=self._options.cities.get(news.facility_code, {}).get(language, ""),
-            tracking_link=self._options.tracking_link,
-        )
 
     async def _attempt(
         self, target: Target, message: Message, language: Language, reference: str
@@ -147,10 +121,3 @@ class MessageSender:
             return await self._threads.run(target.endpoint.id, work, watch)
         except TimeoutError:
             return Outcome(verdict=Verdict.FAILED, error="no answer in time")
-
-    def _owes(self, owed_for: tuple[str, str], *, done: bool) -> None:
-        self._owed.pop(owed_for, None)
-        if not done:
-            self._owed[owed_for] = None
-            if len(self._owed) > OWED_MAX:
-                self._owed.popitem(last=False)

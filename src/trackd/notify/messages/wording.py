@@ -5,20 +5,16 @@ frames around them and nothing else. Plain text without markup, as every channel
 here knows where a text goes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from types import MappingProxyType
 from typing import Final
 
 from trackd.domain.catalogue import Language, text
-from trackd.domain.vocabulary import Milestone, Reason, ReceivedBy
+from trackd.domain.vocabulary import Flag, Milestone, Reason, ReceivedBy
+from trackd.message_url import DEFAULT_TEMPLATE, SHORT_TEMPLATE
 from trackd.notify.messages.news import Kind, News
-
-DEFAULT: Final = "default"
-SHORT: Final = "short"
-TEMPLATES: Final = (DEFAULT, SHORT)
-"""default: what is new and every fact known, a line each. short: what is new, and the link."""
 
 WAYBILL_PLACE: Final = "{waybill}"
 """Where the waybill number stands in the pattern of a tracking link."""
@@ -104,25 +100,24 @@ def worded(
     *,
     language: Language,
     zone: tzinfo,
-    template: str = DEFAULT,
+    template: str = DEFAULT_TEMPLATE,
     place: str = "",
     tracking_link: str = "",
 ) -> Message:
     """The message that tells the news.
 
     place: the city, in the language; empty when it is not known. tracking_link: a URL with
-    `{waybill}` in it, or empty.
+    `{waybill}` in it, or empty. A template that is not known is worded as the default one.
     """
     frames = _FRAMES[language]
-    raised, cleared = (
-        frames.comma.join(text(flag, language) for flag in flags)
-        for flags in (news.raised, news.cleared)
+    told = frames.by_kind[news.kind].format(
+        milestone=text(news.milestone, language),
+        raised=_listed(news.raised, language),
+        cleared=_listed(news.cleared, language),
     )
-    milestone = text(news.milestone, language)
-    told = frames.by_kind[news.kind].format(milestone=milestone, raised=raised, cleared=cleared)
     lines = []
-    if template == DEFAULT:
-        lines += _facts(news, language, told={news.kind}, raised=raised, cleared=cleared)
+    if template != SHORT_TEMPLATE:
+        lines += _facts(news, language)
         if place:
             lines.append(frames.place.format(place))
         lines.append(frames.time.format(local_time(news.occurred_at_ms, zone, language)))
@@ -147,20 +142,24 @@ def local_time(at_ms: int, zone: tzinfo, language: Language) -> str:
     return f"{at.day} {_MONTHS[at.month - 1]} {at:%H:%M}"
 
 
-def _facts(
-    news: News, language: Language, *, told: set[Kind], raised: str, cleared: str
-) -> list[str]:
+def _facts(news: News, language: Language) -> list[str]:
     """What the subject does not tell: the status, flags, the reason, who took it."""
     frames = _FRAMES[language]
+    is_problem, is_resolved = news.kind is Kind.PROBLEM, news.kind is Kind.RESOLVED
+    up = tuple(flag for flag in news.flags if not (is_problem and flag in news.raised))
     lines = []
-    if told & {Kind.PROBLEM, Kind.RESOLVED} and news.milestone is not Milestone.UNSPECIFIED:
+    if (is_problem or is_resolved) and news.milestone is not Milestone.UNSPECIFIED:
         lines.append(frames.status.format(text(news.milestone, language)))
-    if raised and Kind.PROBLEM not in told:
-        lines.append(frames.problem.format(raised))
-    if cleared and Kind.RESOLVED not in told:
-        lines.append(frames.resolved.format(cleared))
+    if up:
+        lines.append(frames.problem.format(_listed(up, language)))
+    if news.cleared and not is_resolved:
+        lines.append(frames.resolved.format(_listed(news.cleared, language)))
     if news.reason is not Reason.UNSPECIFIED:
         lines.append(frames.reason.format(text(news.reason, language)))
     if news.received_by is not ReceivedBy.UNSPECIFIED:
         lines.append(frames.received_by.format(text(news.received_by, language)))
     return lines
+
+
+def _listed(flags: Iterable[Flag], language: Language) -> str:
+    return _FRAMES[language].comma.join(text(flag, language) for flag in flags)
