@@ -50,6 +50,7 @@ class Sent:
     """What came of a load. Counts are events; `latencies` has one entry per batch.
 
     `lateness`: how late batches left this client, the part of their latency that is its own.
+    `by_second`: the latencies of each second of the load, by when the answer came.
     """
 
     sent: int = 0
@@ -60,6 +61,7 @@ class Sent:
     generator_cpu_s: float = 0.0
     latencies: Latencies = field(default_factory=Latencies)
     lateness: Latencies = field(default_factory=Latencies)
+    by_second: dict[int, Latencies] = field(default_factory=dict)
 
     @property
     def answered(self) -> int:
@@ -70,6 +72,13 @@ class Sent:
     def rate(self) -> float:
         """Events answered per second, from the start until the last answer."""
         return self.answered / self.seconds
+
+    def ack_p99_ms(self) -> list[tuple[float, float]]:
+        """(second, p99 in ms) over the load."""
+        return [
+            (float(second), latencies.percentiles_ms()["p99"])
+            for second, latencies in sorted(self.by_second.items())
+        ]
 
     def check(self, *, repeated: int) -> None:
         """Raises WrongAnswer unless every event was answered, and as what it was."""
@@ -157,7 +166,9 @@ class _Schedule:
     def answered(self, answer: StreamEventsResponse, since: float) -> None:
         """Counts an answer."""
         self.last_answer_at = time.perf_counter()
-        self.sent.latencies.add(self.last_answer_at - since)
+        second, latency = int(self.last_answer_at - self.began_at), self.last_answer_at - since
+        self.sent.latencies.add(latency)
+        self.sent.by_second.setdefault(second, Latencies()).add(latency)
         self.sent.accepted += answer.accepted
         self.sent.duplicates += answer.duplicates
         self.sent.rejected += len(answer.rejections)
@@ -173,6 +184,7 @@ class _Connection:
         # None as serializers: bytes go and come as they are.
         self._call: Any = None
         self._unanswered: deque[tuple[str, float]] = deque()
+        self._all_sent = False
         self._room = asyncio.Semaphore(schedule.load.in_flight)
 
     async def connect(self) -> None:
@@ -186,7 +198,8 @@ class _Connection:
         sending = asyncio.ensure_future(self._send())
         try:
             await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
+            # The last answer may come before the end of writing has been confirmed.
+            if not sending.done() and not self._all_sent:
                 await receiving
                 raise WrongAnswer("the server ended a stream before all was sent")
             # The receiver first: it knows why a stream ended, the sender only that it did.
@@ -218,6 +231,7 @@ class _Connection:
             schedule.sent.lateness.add(time.perf_counter() - due_at)
             await self._call.write(batch)
             batches += 1
+        self._all_sent = True
         await self._call.done_writing()
 
     async def _receive(self) -> None:

@@ -22,6 +22,8 @@ class Scale:
     batch_reads_seconds: float = 10
     half_seconds: float = 30
     reads_per_s: int = 500
+    curve_seconds: float = 8
+    singles_seconds: float = 10
     long_events: int = 20_000_000
     long_waybills: int = 2_000_000
     flushes: int = 500
@@ -38,6 +40,8 @@ SHORT = Scale(
     batch_reads_seconds=1,
     half_seconds=2,
     reads_per_s=100,
+    curve_seconds=0.5,
+    singles_seconds=1,
     long_events=200_000,
     long_waybills=20_000,
     flushes=20,

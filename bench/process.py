@@ -3,18 +3,23 @@
 import asyncio
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SETTLE_INTERVAL_S = 1.0
 # What a server that has nothing to do takes.
-_SETTLED_CORES = 0.03
+_SETTLED_CORES = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """A process at one moment. CPU is user and system time of all its threads, ended ones too."""
+    """A process and those it started, at one moment.
+
+    CPU is user and system time of all their threads, ended ones too. Memory that processes share
+    counts once for each; rss_bytes_max is the sum of each one's highest.
+    """
 
     cpu_s: float
     rss_bytes: int
@@ -24,6 +29,26 @@ class Usage:
 
 def usage_of(pid: int) -> Usage:
     """The usage of a running process. Raises OSError if there is none, or it is someone else's."""
+    usages = [_usage_of_one(pid)]
+    for child in _children_of(pid):
+        # It may end at any time.
+        with suppress(OSError, KeyError):
+            usages.append(usage_of(child))
+    return Usage(
+        cpu_s=sum(usage.cpu_s for usage in usages),
+        rss_bytes=sum(usage.rss_bytes for usage in usages),
+        rss_bytes_max=sum(usage.rss_bytes_max for usage in usages),
+        written_bytes=sum(usage.written_bytes for usage in usages),
+    )
+
+
+def _children_of(pid: int) -> list[int]:
+    """The processes that a process started."""
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
+
+
+def _usage_of_one(pid: int) -> Usage:
     process = Path("/proc") / str(pid)
     # The name in parentheses may hold spaces.
     stat = (process / "stat").read_text().rpartition(")")[2].split()

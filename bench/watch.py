@@ -33,13 +33,18 @@ class Cost:
 class Watch:
     """`async with` it around a load; `cost` afterwards.
 
-    rss_bytes: (seconds, bytes) at intervals.
+    series: (seconds, value) of RSS and rate at intervals; and (events, µs), what one cost by how
+    many there were already.
     """
 
     def __init__(self, pid: int, maker: BatchMaker) -> None:
         self._pid = pid
         self._maker = maker
-        self.rss_bytes: list[tuple[float, int]] = []
+        self.series: dict[str, list[tuple[float, float]]] = {
+            "rss_bytes": [],
+            "events_per_s": [],
+            "cpu_us_by_events": [],
+        }
 
     async def __aenter__(self) -> Self:
         self._began_at = time.perf_counter()
@@ -84,7 +89,10 @@ class Watch:
             await asyncio.sleep(_INTERVAL_S)
             now, usage = time.perf_counter(), usage_of(self._pid)
             events, seconds, cpu = self._maker.made - made, now - last_at, usage.cpu_s - cpu_s
-            self.rss_bytes.append((round(now - self._began_at, 1), usage.rss_bytes))
+            elapsed_s = round(now - self._began_at, 1)
+            self.series["rss_bytes"].append((elapsed_s, usage.rss_bytes))
+            self.series["events_per_s"].append((elapsed_s, events / seconds))
+            self.series["cpu_us_by_events"].append((self._maker.made, cpu / max(events, 1) * 1e6))
             print(
                 f"{now - self._began_at:7.1f} s {events / seconds:9,.0f} events/s,"
                 f" server {cpu / max(events, 1) * 1e6:6.2f} CPU µs/event"

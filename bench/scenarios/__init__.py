@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.figures import Outcome
 from bench.plan import Bench
-from bench.scenarios import bare, batch_reads, disk, half, ingest, long, unary
+from bench.scenarios import bare, batch_reads, curve, disk, half, ingest, long, singles, unary
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,11 @@ SCENARIOS = {
     "unary": Scenario("What part of a do-nothing server's rate do reads keep?", unary.measure),
     "batch_reads": Scenario("How many waybills a second in batches?", batch_reads.measure),
     "half": Scenario(
-        "How late are answers at half of the maximal load?", half.measure, ("ingest",)
+        "How late are answers at half of the maximal load?", half.measure, ("disk", "ingest")
     ),
+    "curve": Scenario(
+        "How late are answers at which load, up to all that is taken?", curve.measure, ("ingest",)
+    ),
+    "singles": Scenario("How many scans a second one at a time?", singles.measure),
     "long": Scenario("Does memory stay bounded, and what goes to disk?", long.measure),
 }

@@ -7,6 +7,7 @@ from bench.figures import Figure, Outcome
 from bench.latency import Latencies
 from bench.plan import Bench
 
+P50 = "fdatasync of 200 kB, p50"
 # About a commit of 1,000 events in the log of the store.
 _WRITE_BYTES = 200_000
 

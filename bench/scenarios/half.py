@@ -8,6 +8,7 @@ from bench.known import Questions, make_known
 from bench.load import Load, send
 from bench.lookups import connected, open_loop
 from bench.plan import Bench
+from bench.scenarios.disk import P50
 from bench.scenarios.ingest import RATE, cost_figures
 from bench.server import trackd_server
 from bench.together import together
@@ -40,11 +41,16 @@ async def measure(bench: Bench) -> Outcome:
                 sent, reads = await together(send(server.address, maker, load), reading)
         sent.check(repeated=maker.repeated)
         cost = await watch.cost(sent, settle_seconds_max=scale.settle_seconds_max)
+    fdatasync_ms = bench.outcomes["disk"].value(P50)
     acks, answers = sent.latencies.percentiles_ms(), reads.latencies.percentiles_ms()
-    beside = [f for f in cost_figures(sent, cost) if f.name not in {"ack p99", "duplicates"}]
+    beside = [
+        f for f in cost_figures(sent, cost) if f.name not in {"ack p50", "ack p99", "duplicates"}
+    ]
     figures = [
         Figure("ack p99", acks["p99"], "ms", most=20),
         Figure(f"GetStatus p99 at {scale.reads_per_s}/s", answers["p99"], "ms", most=10),
+        Figure("ack p50", acks["p50"], "ms"),
+        Figure("ack p50, ratio to a bare fdatasync", acks["p50"] / fdatasync_ms, "×"),
         Figure("GetStatus p50", answers["p50"], "ms"),
         Figure("GetStatus max", answers["max"], "ms"),
         Figure("GetStatus calls turned away", reads.refused, ""),
@@ -53,4 +59,4 @@ async def measure(bench: Bench) -> Outcome:
         Figure("rate", sent.rate, "events/s"),
         *beside,
     ]
-    return Outcome(figures, {"rss_bytes": watch.rss_bytes})
+    return Outcome(figures, {**watch.series, "ack_p99_ms": sent.ack_p99_ms()})

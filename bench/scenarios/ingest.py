@@ -53,7 +53,7 @@ async def _measure(
         *cost_figures(sent, cost),
         Figure("write stalls", stalls, ""),
     ]
-    return Outcome(figures, {"rss_bytes": watch.rss_bytes})
+    return Outcome(figures, {**watch.series, "ack_p99_ms": sent.ack_p99_ms()})
 
 
 def cost_figures(sent: Sent, cost: Cost) -> list[Figure]:

@@ -40,7 +40,7 @@ async def measure(bench: Bench) -> Outcome:
         Figure(CPU, cost.server_cpu_settled_us, "µs"),
         *beside,
     ]
-    return Outcome(figures, {"rss_bytes": watch.rss_bytes})
+    return Outcome(figures, {**watch.series, "ack_p99_ms": sent.ack_p99_ms()})
 
 
 def bytes_on_disk(directory: Path) -> int:
