@@ -18,6 +18,7 @@ from trackd import __version__
 
 SERVER = "The server"
 PARCELS = "Parcels"
+NEWS = "News"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ COMMANDS = (
     Command("stats", SERVER, "Show the figures of a running server."),
     Command("track", PARCELS, "Show where parcels are and what happened to them."),
     Command("ingest", PARCELS, "Send scans from a file: JSON lines, or CSV with a mapping."),
+    Command("receive", NEWS, "Receive webhooks, verify and print them, to try endpoints out."),
 )
 
 HELP = """
