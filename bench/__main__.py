@@ -19,8 +19,10 @@ import uvloop
 from grpc import aio
 from rich.console import Console
 
+from bench.comparison import last_committed
 from bench.load import WrongAnswer
 from bench.machine import machine_facts, version_facts
+from bench.picture import draw
 from bench.plan import SHORT, Bench, Scale
 from bench.report import print_facts, print_table, write_json
 from bench.scenarios import SCENARIOS
@@ -123,7 +125,12 @@ def _main() -> int:
         print_facts(console, {"seed": str(bench.seed), "command": " ".join(sys.argv[1:]) or "-"})
         failures = uvloop.run(_until_done_or_told(bench, _chosen(arguments), console))
     caption = _SHORT_CAPTION if arguments.short else ""
-    print_table(console, bench.outcomes, failures, caption=caption)
+    reference = last_committed(_RESULTS, facts={**machine, **versions})
+    if reference.name:
+        caption += f"\n× before: by the value in bench/results/{reference.name}. "
+        if reference.differs:
+            caption += f"Not the same then: {'; '.join(reference.differs)}"
+    print_table(console, bench.outcomes, failures, reference=reference, caption=caption.strip())
     results = arguments.results or (None if arguments.short else _RESULTS)
     if results:
         file = results / f"{began_at:%Y-%m-%dT%H%M%SZ}.json"
@@ -135,6 +142,9 @@ def _main() -> int:
         }
         write_json(file, began_at=began_at, run=run, outcomes=bench.outcomes, failures=failures)
         console.print(f"written to {file}")
+        title = f"trackd {versions['trackd']}, {began_at:%Y-%m-%d}, {machine['CPU']}"
+        if draw(file.with_suffix(".png"), bench.outcomes, title=title):
+            console.print(f"drawn in {file.with_suffix('.png')}")
     return 1 if failures else 0
 
 

@@ -10,6 +10,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from bench.comparison import Reference
 from bench.figures import Figure, Outcome
 
 
@@ -24,24 +25,27 @@ def print_table(
     outcomes: Mapping[str, Outcome],
     failures: Mapping[str, str],
     *,
+    reference: Reference,
     caption: str,
 ) -> None:
-    """Every figure, with its floor where it has one."""
+    """Every figure, with its floor where it has one, and by what it was in the reference."""
     table = Table(caption=caption, caption_justify="left")
     table.add_column("scenario")
     table.add_column("figure")
     table.add_column("value", justify="right")
     table.add_column("floor", justify="right")
     table.add_column("")
+    table.add_column("× before", justify="right")
     for name, outcome in outcomes.items():
         table.add_section()
         for place, figure in enumerate(outcome.figures):
             style = None if figure.met is None else "bold"
             cells = (name if not place else "", figure.name, shown(figure.value, figure.unit))
-            table.add_row(*cells, _floor(figure), _met(figure), style=style)
+            ratio = _ratio(reference.ratio(name, figure.name, figure.value))
+            table.add_row(*cells, _floor(figure), _met(figure), ratio, style=style)
     for name, failure in failures.items():
         table.add_section()
-        table.add_row(name, failure, "", "", "[bold red]FAILED[/bold red]")
+        table.add_row(name, failure, "", "", "[bold red]FAILED[/bold red]", "")
     console.print(table)
 
 
@@ -86,6 +90,10 @@ def shown(value: float, unit: str) -> str:
         return "-" if math.isnan(value) else "never"
     digits = 0 if value == int(value) or abs(value) >= 1_000 else 2
     return f"{value:,.{digits}f} {unit}".strip()
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else ""
 
 
 def _floor(figure: Figure) -> str:
