@@ -56,7 +56,7 @@ def grpc_body(message: bytes) -> bytes:
 def command(
     address: str, method: str, body: Path, *, calls: int, clients: int, streams: int
 ) -> list[str]:
-    """How h2load is called: `calls` in all over `clients` connections, `streams` at a time on each."""
+    """How h2load is called: `calls` in all, `streams` at a time on each of `clients`."""
     return [
         "h2load",
         *("--requests", str(calls)),
