@@ -39,8 +39,9 @@ def test_every_command_explains_itself(name: str) -> None:
     assert "Examples" in ran.output
     assert ran.output.count(f"trackd {name}") >= 2
     loaded = application(name)
-    params = [info for info in loaded.registered_commands if info.name == name]
-    assert params[0].help
+    helps = [info.help for info in loaded.registered_commands if info.name == name]
+    helps += [group.help for group in loaded.registered_groups if group.name == name]
+    assert helps[0]
     for line in ran.output.splitlines():
         option = line.strip("│ ").split(" ")[0]
         if option.startswith("--"):

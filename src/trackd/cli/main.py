@@ -5,7 +5,7 @@ is all that `trackd --help` shows of them. Knows no option of any command.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import cleandoc
@@ -23,7 +23,11 @@ NEWS = "News"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command. Its file `trackd/cli/<name>.py` defines `command` and, for its help, `EPILOG`."""
+    """A command. Its file `trackd/cli/<name>.py` defines `command` and, for its help, `EPILOG`.
+
+    One with actions of its own (`trackd endpoints list`) defines `ACTIONS`, by name; its `command`
+    does nothing but carry the help.
+    """
 
     name: str
     panel: str
@@ -80,12 +84,25 @@ def application(wanted: str | None) -> typer.Typer:
         if command.name == wanted:
             module = import_module(f"trackd.cli.{command.name}")
             help_text = _paragraphs(module.command.__doc__)
-            app.command(command.name, help=help_text, epilog=module.EPILOG)(module.command)
+            if actions := getattr(module, "ACTIONS", None):
+                group = _group(actions)
+                group.callback()(module.command)
+                app.add_typer(group, name=command.name, help=help_text, epilog=module.EPILOG)
+            else:
+                app.command(command.name, help=help_text, epilog=module.EPILOG)(module.command)
         else:
             app.command(command.name, help=command.summary, rich_help_panel=command.panel)(
                 _unloaded
             )
     return app
+
+
+def _group(actions: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """A command that has actions: `trackd endpoints list`."""
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    for name, action in actions.items():
+        group.command(name, help=_paragraphs(action.__doc__ or ""))(action)
+    return group
 
 
 def _paragraphs(docstring: str) -> str:

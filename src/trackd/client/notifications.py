@@ -1,0 +1,189 @@
+"""Endpoints that hear of changes by webhook or message: for those who keep them, and for notifiers.
+
+The calls of NotificationService, each once; what their messages mean is in the contract.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import grpc
+from grpc import aio
+
+from trackd.client.channel import Channels, call_with_retries
+from trackd.client.errors import error_of
+from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.v1 import notification_pb2 as pb
+from trackd.v1.notification_pb2_grpc import NotificationServiceStub
+
+if TYPE_CHECKING:
+    from trackd.v1.notification_pb2_grpc import NotificationServiceAsyncStub
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+# The server waits for the result of a test for 25 s.
+TEST_TIMEOUT_MS = 30_000
+
+
+class Notifications:
+    """Keeps the endpoints of one server; bounds and errors as of a FrontEnd.
+
+    - What makes something new (`create`, `rotate_secret`) is sent once: a repeat after a lost
+      answer would make a second one.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        options: FrontEndOptions | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """Connects with the first call. `server` is HOST:PORT."""
+        self._server = server
+        self._credentials = credentials
+        self._options = options or FrontEndOptions()
+        self._opened: Channels | None = None
+
+    async def create(self, endpoint: pb.Endpoint) -> pb.CreateEndpointResponse:
+        """A new endpoint, and the only sight of its secret."""
+        return await self._once(
+            self._stub.CreateEndpoint, pb.CreateEndpointRequest(endpoint=endpoint)
+        )
+
+    async def get(self, endpoint_id: str) -> pb.Endpoint:
+        """An endpoint."""
+        response = await self._call(self._stub.GetEndpoint, pb.GetEndpointRequest(id=endpoint_id))
+        return response.endpoint
+
+    async def list(self) -> Sequence[pb.Endpoint]:
+        """All endpoints, in the order in which they were made."""
+        response = await self._call(self._stub.ListEndpoints, pb.ListEndpointsRequest())
+        return response.endpoints
+
+    async def update(self, endpoint: pb.Endpoint) -> pb.Endpoint:
+        """Other settings, all of them; an empty URL stays."""
+        request = pb.UpdateEndpointRequest(endpoint=endpoint)
+        return (await self._call(self._stub.UpdateEndpoint, request)).endpoint
+
+    async def rotate_secret(
+        self, endpoint_id: str, *, overlap_ms: int = 0
+    ) -> pb.RotateEndpointSecretResponse:
+        """A new secret, shown here only; the old one signs as well for a while."""
+        return await self._once(
+            self._stub.RotateEndpointSecret,
+            pb.RotateEndpointSecretRequest(id=endpoint_id, overlap_ms=overlap_ms),
+        )
+
+    async def test(self, endpoint_id: str) -> pb.DeliveryAttempt:
+        """What came of a test message that a notifier delivered just now."""
+        response = await self._once(
+            self._stub.TestEndpoint,
+            pb.TestEndpointRequest(id=endpoint_id),
+            timeout_ms=TEST_TIMEOUT_MS,
+        )
+        return response.delivery
+
+    async def disable(self, endpoint_id: str, *, reason: str = "") -> pb.Endpoint:
+        """Not told until it is enabled."""
+        request = pb.DisableEndpointRequest(id=endpoint_id, reason=reason)
+        return (await self._call(self._stub.DisableEndpoint, request)).endpoint
+
+    async def enable(self, endpoint_id: str, *, from_now: bool = False) -> pb.Endpoint:
+        """Told again, of what came meanwhile too unless `from_now`."""
+        request = pb.EnableEndpointRequest(id=endpoint_id, from_now=from_now)
+        return (await self._call(self._stub.EnableEndpoint, request)).endpoint
+
+    async def delete(self, endpoint_id: str) -> None:
+        """Gone, with what waits for it."""
+        await self._once(self._stub.DeleteEndpoint, pb.DeleteEndpointRequest(id=endpoint_id))
+
+    async def deliveries(self, endpoint_id: str) -> AsyncIterator[pb.DeliveryAttempt]:
+        """The latest attempts, the newest first, page by page."""
+        page_token = ""
+        while True:
+            page = await self._call(
+                self._stub.ListDeliveries,
+                pb.ListDeliveriesRequest(
+                    id=endpoint_id, page_size=PAGE_EVENTS_LIMIT, page_token=page_token
+                ),
+            )
+            for delivery in page.deliveries:
+                yield delivery
+            page_token = page.next_page_token
+            if not page_token:
+                return
+
+    # For notifiers.
+
+    async def targets(self, *, known_revision: str, wait_ms: int) -> pb.ListTargetsResponse:
+        """The endpoints with their secrets, once they are not those of the known revision."""
+        return await self._once(
+            self._stub.ListTargets,
+            pb.ListTargetsRequest(known_revision=known_revision, wait_ms=wait_ms),
+            timeout_ms=wait_ms + self._options.deadline_ms,
+        )
+
+    async def record(self, deliveries: Sequence[pb.RecordedDelivery]) -> None:
+        """Attempts that were made."""
+        request = pb.RecordDeliveriesRequest(deliveries=deliveries)
+        await self._once(self._stub.RecordDeliveries, request)
+
+    # Life.
+
+    async def open(self) -> None:
+        """Gets ready to call; `async with` does it."""
+        if self._opened is not None:
+            raise RuntimeError("the client is open")
+        self._opened = Channels(self._server, credentials=self._credentials)
+
+    async def close(self) -> None:
+        """Ends every call that is still running."""
+        await self._channels.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def _channels(self) -> Channels:
+        if self._opened is None:
+            raise RuntimeError("the client is not open: use `async with`")
+        return self._opened
+
+    @property
+    def _stub(self) -> "NotificationServiceAsyncStub":
+        return NotificationServiceStub(self._channels.any())
+
+    async def _call(
+        self, method: "aio.UnaryUnaryMultiCallable[_Request, _Response]", request: _Request
+    ) -> _Response:
+        """With retries: for what does no harm when repeated."""
+        return await call_with_retries(
+            method,
+            request,
+            timeout_ms=self._options.deadline_ms,
+            backoff=self._options.backoff,
+        )
+
+    async def _once(
+        self,
+        method: "aio.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        *,
+        timeout_ms: int | None = None,
+    ) -> _Response:
+        timeout_s = (timeout_ms or self._options.deadline_ms) / 1000
+        try:
+            return await method(request, timeout=timeout_s)
+        except aio.AioRpcError as failure:
+            raise error_of(failure) from failure

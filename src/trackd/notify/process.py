@@ -1,0 +1,205 @@
+"""The notifier's process: builds what it is made of, runs until told to stop, and stops in order.
+
+Stopping: the list is followed no more, couriers hand back what they have not tried and finish what
+they have, their reports go out, connections close. A second SIGTERM leaves at once, which loses
+nothing but time: what was not acknowledged is delivered again.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import structlog
+from prometheus_client import CollectorRegistry, start_http_server
+
+from trackd.address import Address, parse_address
+from trackd.client.notifications import Notifications
+from trackd.notify.breaker import BreakerOptions
+from trackd.notify.courier import Consume, Courier, CourierOptions
+from trackd.notify.figures import Figures
+from trackd.notify.messages.sender import MessageOptions, MessageSender
+from trackd.notify.outcome import Sender
+from trackd.notify.reports import Reports
+from trackd.notify.roster import Roster, Senders
+from trackd.notify.settings import NotifySettings
+from trackd.notify.sms_account import sms_provider
+from trackd.notify.webhook import WebhookOptions, WebhookSender
+from trackd.v1.notification_pb2 import EndpointKind, Target
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+# How long the last reports may take.
+_REPORT_TIMEOUT_S = 5.0
+
+_log = structlog.get_logger()
+
+
+async def run(settings: NotifySettings, consume: Consume) -> int:
+    """Delivers until told to stop; the exit code."""
+    os.umask(0o077)
+    try:
+        return await _run(settings, consume)
+    except OSError as error:
+        _log.error("the notifier failed", error=str(error))
+        return EXIT_FAILED
+
+
+async def _run(settings: NotifySettings, consume: Consume) -> int:
+    registry = CollectorRegistry()
+    figures = Figures(registry)
+    stop_asked = asyncio.Event()
+    notifications = Notifications(settings.server)
+    if settings.unsafe_allow_local_webhooks:
+        _log.warning("an unsafe flag is in force", flag="unsafe_allow_local_webhooks")
+    with _signals(stop_asked), _metrics_served(settings, registry) as metrics:
+        async with notifications, _senders(settings) as senders:
+            reports = Reports(notifications.record)
+            figures.reports_dropped.set_function(lambda: reports.dropped)
+            roster = Roster(
+                notifications,
+                senders,
+                _hire(settings, consume, reports, figures),
+                reports=reports,
+                figures=figures,
+            )
+            async with _following(roster, stop_asked):
+                print(  # noqa: T201 (the line that scripts wait for)
+                    f"trackd notify is ready: server {settings.server}, metrics on {metrics}",
+                    flush=True,
+                )
+                async with _reporting(reports):
+                    await stop_asked.wait()
+                    await _stop(roster, settings)
+    _log.info("the notifier stopped")
+    return EXIT_DONE
+
+
+def _hire(
+    settings: NotifySettings, consume: Consume, reports: Reports, figures: Figures
+) -> Callable[[Target, Sender, Callable[[str, str], None]], Courier]:
+    options = CourierOptions(
+        slots=settings.endpoint_attempts_max,
+        breaker=BreakerOptions(
+            failures_max=settings.breaker_failures_max,
+            pause_s=settings.breaker_pause_s,
+            pause_s_max=settings.breaker_pause_s_max,
+        ),
+    )
+
+    def hired(target: Target, sender: Sender, on_gone: Callable[[str, str], None]) -> Courier:
+        return Courier(
+            target,
+            sender,
+            consume,
+            reports=reports,
+            figures=figures,
+            options=options,
+            on_gone=on_gone,
+        )
+
+    return hired
+
+
+@contextlib.asynccontextmanager
+async def _senders(settings: NotifySettings) -> AsyncIterator[Senders]:
+    webhooks = WebhookSender(
+        WebhookOptions(
+            connect_timeout_s=settings.connect_timeout_s,
+            total_timeout_s=settings.total_timeout_s,
+            answer_bytes_max=settings.answer_bytes_max,
+            allow_local=settings.unsafe_allow_local_webhooks,
+        )
+    )
+    messages = MessageSender(
+        MessageOptions(
+            schemes=tuple(settings.message_schemes.split(",")),
+            allow_local=settings.unsafe_allow_local_webhooks,
+            tracking_link=settings.tracking_link,
+            threads=settings.message_threads,
+            timeout_s=settings.message_timeout_s,
+        ),
+        sms=sms_provider(settings),
+    )
+    try:
+        yield {
+            EndpointKind.ENDPOINT_KIND_WEBHOOK: webhooks,
+            EndpointKind.ENDPOINT_KIND_MESSAGE: messages,
+        }
+    finally:
+        await webhooks.close()
+        await messages.close()
+
+
+@contextlib.asynccontextmanager
+async def _following(roster: Roster, stop_asked: asyncio.Event) -> AsyncIterator[None]:
+    """The list is followed until the stop is asked for, whatever is done meanwhile."""
+    following = asyncio.ensure_future(roster.follow())
+    # A defect of it ends the process: it would deliver to a list that is never read again.
+    following.add_done_callback(lambda _: stop_asked.set())
+    stopping = asyncio.ensure_future(stop_asked.wait())
+    stopping.add_done_callback(lambda _: following.cancel())
+    known = asyncio.ensure_future(roster.known.wait())
+    await asyncio.wait({known, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    try:
+        yield
+    finally:
+        for task in (known, stopping, following):
+            task.cancel()
+        await asyncio.gather(known, stopping, following, return_exceptions=True)
+    if not following.cancelled():
+        following.result()
+
+
+@contextlib.asynccontextmanager
+async def _reporting(reports: Reports) -> AsyncIterator[None]:
+    """Reports go out meanwhile; at the end the rest of them."""
+    sending = asyncio.ensure_future(reports.keep_sending())
+    try:
+        yield
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REPORT_TIMEOUT_S):
+                await reports.send_rest()
+
+
+async def _stop(roster: Roster, settings: NotifySettings) -> None:
+    _log.info("the notifier stops")
+    try:
+        async with asyncio.timeout(settings.shutdown_grace_s):
+            await roster.stop()
+    except TimeoutError:
+        _log.warning("attempts did not end in time: they will be made again")
+
+
+@contextlib.contextmanager
+def _metrics_served(settings: NotifySettings, registry: CollectorRegistry) -> Iterator[Address]:
+    address = parse_address(settings.metrics)
+    server, thread = start_http_server(address.port, address.host, registry)
+    try:
+        yield address._replace(port=server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _signals(stop_asked: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop_asked.is_set():
+            os._exit(EXIT_FAILED)
+        stop_asked.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
