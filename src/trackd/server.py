@@ -156,7 +156,11 @@ class Server:
             if self._membership:
                 self._add_peers(door, directory, partitions)
             with self._metrics_served(partitions) as metrics:
-                async with self._open_to_all(door, admin, count, metrics):
+                if neighbours:
+                    opened = self._among_workers(neighbours, door, admin, count, metrics)
+                else:
+                    opened = self._open_to_all(door, admin, count, metrics)
+                async with opened:
                     yield
 
     def _built_door(
@@ -212,10 +216,6 @@ class Server:
     async def _open_to_all(
         self, door: Door, admin: AdminService, partition_count: int, metrics: Address
     ) -> AsyncIterator[None]:
-        if self._membership:
-            async with self._among_workers(self._membership, door, admin, partition_count, metrics):
-                yield
-            return
         address = parse_address(self._settings.grpc)
         address = address._replace(port=await door.open(str(address)))
         host = self._settings.advertise_host or reachable_host(address.host)
@@ -274,29 +274,28 @@ class Server:
     @contextlib.asynccontextmanager
     async def _among_workers(
         self,
-        membership: Membership,
+        neighbours: Neighbours,
         door: Door,
         admin: AdminService,
         partition_count: int,
         metrics: Address,
     ) -> AsyncIterator[None]:
-        assignment = membership.assignment
+        assert self._membership, "only a worker has neighbours"
+        membership, assignment = self._membership, self._membership.assignment
         public = parse_address(assignment.public)
         own = public._replace(port=parse_address(assignment.addresses[assignment.worker]).port)
         admin.addresses = [
             assignment.advertised[assignment.owner(number)] for number in range(partition_count)
         ]
 
-        async def tell_health() -> None:
-            await door.tell_health(
-                health_of(
-                    membership.serving, partition_count, taking=not self._calls.stopping.is_set()
-                )
-            )
+        async def states_changed() -> None:
+            await neighbours.are_serving(membership.serving)
+            taking = not self._calls.stopping.is_set()
+            await door.tell_health(health_of(membership.serving, partition_count, taking=taking))
 
         await door.open(str(public), str(own))
         _tidy_garbage_collection()
-        async with membership.joined(tell_health):
+        async with membership.joined(states_changed):
             membership.tell("serving", metrics=str(metrics))
             try:
                 yield

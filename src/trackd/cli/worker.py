@@ -1,9 +1,9 @@
 """What a worker process runs. The supervisor starts it; it is no command for people.
 
-    python -m trackd.cli.worker DESCRIPTOR PARENT
+    python -m trackd.cli.worker DESCRIPTOR PARENT NAME
 
 DESCRIPTOR: its end of the line to the supervisor, whose first line says all else. PARENT: the
-supervisor's process id.
+supervisor's process id. NAME: for people who look at a list of processes.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from trackd.settings import Settings
 
 def main() -> int:
     """Serves this worker's partitions until told to stop; the exit code."""
-    descriptor, parent = map(int, sys.argv[1:])
+    descriptor, parent = map(int, sys.argv[1:3])
     die_with_parent(parent)
     end = socket.socket(fileno=descriptor)
     assignment, told = decode(read_first_line(end))

@@ -22,6 +22,7 @@ class Neighbours:
             if worker != assignment.worker
         }
         self._remote: list[RemotePartition] = []
+        self._serving = [False] * assignment.workers
 
     def beside(self, own: Sequence[Partition], partition_count: int) -> list[PartitionAccess]:
         """All partitions in order: the own ones, and the others where they are."""
@@ -40,6 +41,13 @@ class Neighbours:
     def stats(self) -> list[StatsOfOthers]:
         """What asks each of them for its GetStats answer."""
         return [_stats_of(channel) for channel in self._channels.values()]
+
+    async def are_serving(self, serving: Sequence[bool]) -> None:
+        """Reaches a worker that has come back at once, not when its connection is tried next."""
+        for worker, channel in self._channels.items():
+            if serving[worker] and not self._serving[worker]:
+                await channel.renew()
+        self._serving = list(serving)
 
     async def close(self) -> None:
         """Ends what is still under way to them."""

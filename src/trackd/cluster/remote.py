@@ -40,7 +40,7 @@ READ_TIMEOUT_S = 10.0
 _CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
     # A worker that was killed is back within a second: look as often.
-    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_send_message_length", -1),
@@ -54,20 +54,27 @@ class PeerChannel:
 
     def __init__(self, address: str, token: str) -> None:
         """Connects with the first call."""
-        self._channel = aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._address = address
         self.metadata = ((TOKEN_KEY, token),)
-        # The stubs know no raw bytes.
-        self.stream_events: Any = self._channel.stream_stream(f"/{SERVICE}/StreamEvents")
-        self._unary: dict[str, Any] = {
-            method: self._channel.unary_unary(f"/{SERVICE}/{method}")
-            for method in ("ReadStatuses", "ReadTimeline", "Reached", "GetStats")
-        }
+        self._channel = aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+
+    def stream_events(self) -> Any:
+        """A StreamEvents call; bytes in and out."""
+        return self._channel.stream_stream(f"/{SERVICE}/StreamEvents")(metadata=self.metadata)
 
     async def call(self, method: str, request: bytes) -> bytes:
         """One call. Raises AioRpcError."""
-        call = self._unary[method]
+        call: Any = self._channel.unary_unary(f"/{SERVICE}/{method}")
         answer: bytes = await call(request, metadata=self.metadata, timeout=READ_TIMEOUT_S)
         return answer
+
+    async def renew(self) -> None:
+        """Connects anew with the next call: the worker was away and is back."""
+        old, self._channel = (
+            self._channel,
+            aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS),
+        )
+        await old.close()
 
     async def close(self) -> None:
         """Ends every call that is still running."""
@@ -125,7 +132,7 @@ class RemotePartition:
 
     async def _carry(self) -> None:
         """One stream, until it breaks; the next batch begins another."""
-        call = self._channel.stream_events(metadata=self._channel.metadata)
+        call = self._channel.stream_events()
         sending = asyncio.create_task(self._send(call))
         error: CallError = partition_unavailable(self.number)
         try:

@@ -45,7 +45,7 @@ class WorkerProcess:
         with its:
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", WORKER_MODULE),
-                *(str(its.fileno()), str(os.getpid())),
+                *(str(its.fileno()), str(os.getpid()), f"worker-{self.number}"),
                 stdin=asyncio.subprocess.DEVNULL,
                 env=_environment(),
                 pass_fds=(its.fileno(), self.assignment.lock),
