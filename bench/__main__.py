@@ -54,6 +54,7 @@ def _arguments() -> argparse.Namespace:
         "--long", action="store_true", help="also 20 million events in a row: minutes"
     )
     parser.add_argument("--seconds", type=float, help="how long scans are sent; 60 by default")
+    parser.add_argument("--workers", type=int, help="of every server; its default by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data-dir", type=Path, help="where servers keep their data meanwhile")
     parser.add_argument(
@@ -119,7 +120,8 @@ def _main() -> int:
     began_at = datetime.now(UTC)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory(prefix="trackd-bench-", dir=arguments.data_dir) as name:
-        bench = Bench(_scale(arguments), Path(name), arguments.seed)
+        workers = ("--workers", str(arguments.workers)) if arguments.workers else ()
+        bench = Bench(_scale(arguments), Path(name), arguments.seed, server_options=workers)
         machine, versions = machine_facts(bench.directory), version_facts()
         print_facts(console, {**machine, "versions": ", ".join(map(" ".join, versions.items()))})
         print_facts(console, {"seed": str(bench.seed), "command": " ".join(sys.argv[1:]) or "-"})

@@ -6,7 +6,7 @@ minute of load needs no file made beforehand. This file may not know sockets, gR
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trackd.v1.event_pb2 import ScanEvent
@@ -90,15 +90,53 @@ class BatchMaker:
         self._head_column = self._columns[first - 1]
         self._digit_columns = self._columns[first : first + digits]
         self._templates = [self._template() for _ in range(_TEMPLATES)]
+        self._shares: list[tuple[int, list[bytes]]] = []
         self._history: list[bytes] = []
         self._repeats_due = 0.0
         self.batches = 0
         self.made = 0
         self.repeated = 0
 
-    def make(self, now_ms: int) -> bytes:
-        """The next batch, on waybills drawn at random."""
+    def share_out(self, share_of: Callable[[str], int], *, shares: int) -> None:
+        """From now on a batch is made for one of so many shares of the waybills.
+
+        share_of: the share of a waybill number, from 0. Takes 1 µs for each waybill.
+        """
+        pools: list[list[str]] = [[] for _ in range(shares)]
+        for index in range(self._mix.waybills):
+            number = waybill_number(index)
+            pools[share_of(number)].append(number)
+        self._shares = []
+        for pool in pools:
+            if not pool:
+                raise ValueError(f"{self._mix.waybills} waybills are too few for {shares} shares")
+            self._random.shuffle(pool)
+            # Any slice of a batch's length is one: the end goes on with the beginning.
+            numbers = pool + [pool[place % len(pool)] for place in range(self._count)]
+            text = "".join(numbers).encode()
+            columns = [text[offset::_WAYBILL_WIDTH] for offset in range(_WAYBILL_WIDTH)]
+            self._shares.append((len(pool), columns))
+
+    def make(self, now_ms: int, share: int = 0) -> bytes:
+        """The next batch, on waybills drawn at random, of one share where they are shared out."""
         buffer = self._next(now_ms)
+        if self._shares:
+            self._put_waybills(buffer, *self._shares[share])
+        else:
+            self._draw_waybills(buffer)
+        if self._mix.repeats:
+            self._put_repeats(buffer)
+        batch = bytes(buffer)
+        if self._mix.repeats:
+            self._remember(batch)
+        return batch
+
+    def _put_waybills(self, buffer: bytearray, waybills: int, columns: Sequence[bytes]) -> None:
+        at = int(self._random.random() * waybills)
+        for offset, column in enumerate(columns):
+            buffer[self._columns[_WAYBILL_AT + offset]] = column[at : at + self._count]
+
+    def _draw_waybills(self, buffer: bytearray) -> None:
         last = _POOL_BYTES - self._count
         draw = self._random.random
         for column in self._digit_columns:
@@ -106,12 +144,6 @@ class BatchMaker:
             buffer[column] = self._digit_pool[at : at + self._count]
         at = int(draw() * last)
         buffer[self._head_column] = self._head_pool[at : at + self._count]
-        if self._mix.repeats:
-            self._put_repeats(buffer)
-        batch = bytes(buffer)
-        if self._mix.repeats:
-            self._remember(batch)
-        return batch
 
     def make_for(self, waybills: Sequence[int], now_ms: int) -> bytes:
         """The next batch, on these waybills (as many as a batch has events)."""

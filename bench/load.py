@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from grpc import aio
+from xxhash import xxh3_64_intdigest
 
 from bench.batches import BatchMaker
 from bench.latency import Latencies
 from bench.together import together
+from trackd.v1.admin_pb2 import GetTopologyResponse
 from trackd.v1.ingest_pb2 import StreamEventsResponse
 
 _STREAM_EVENTS = "/trackd.v1.IngestService/StreamEvents"
+_GET_TOPOLOGY = "/trackd.v1.AdminService/GetTopology"
 # Without it channels to one address share one connection.
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 _ANSWERS_TIMEOUT_S = 60.0
@@ -103,8 +106,15 @@ async def send(
     """
     sent = Sent()
     schedule = _Schedule(maker, load, sent, batches)
+    owners = await _owners(address)
+    if len(owners.addresses) > 1 and batches is None:
+        schedule.shares = len(owners.addresses)
+        maker.share_out(owners.share_of, shares=schedule.shares)
     cpu_before = _own_cpu_s()
-    connections = [_Connection(address, number, schedule) for number in range(load.connections)]
+    connections = [
+        _Connection(owners.addresses[number % len(owners.addresses)], number, schedule)
+        for number in range(load.connections)
+    ]
     try:
         await asyncio.gather(*(one.connect() for one in connections))
         schedule.begin()
@@ -114,6 +124,27 @@ async def send(
         await asyncio.gather(*(one.close() for one in connections))
     sent.generator_cpu_s = _own_cpu_s() - cpu_before
     return sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Owners:
+    """Who owns which waybills. shares: the place in `addresses` by partition."""
+
+    addresses: list[str]
+    shares: list[int]
+
+    def share_of(self, number: str) -> int:
+        """The share of a waybill number, by the contract's hash."""
+        return self.shares[xxh3_64_intdigest(number.encode()) % len(self.shares)]
+
+
+async def _owners(address: str) -> _Owners:
+    """The topology, as the client library asks for it."""
+    async with aio.insecure_channel(address) as channel:
+        method: Any = channel.unary_unary(_GET_TOPOLOGY)
+        answer = GetTopologyResponse.FromString(await method(b"", wait_for_ready=True))
+    addresses = sorted({partition.address for partition in answer.partitions})
+    return _Owners(addresses, [addresses.index(one.address) for one in answer.partitions])
 
 
 class _Schedule:
@@ -130,6 +161,7 @@ class _Schedule:
         self.sent = sent
         self._maker = maker
         self._batches = None if batches is None else iter(batches)
+        self.shares = 1
         self.began_at = self.last_answer_at = 0.0
 
     def begin(self) -> None:
@@ -143,14 +175,14 @@ class _Schedule:
         place = batch * self.load.connections + connection
         return self.began_at + place * self._maker.events_per_batch / self.load.rate
 
-    def next(self, at: float) -> bytes | None:
-        """The next batch, at a moment of the clock; None when the load has ended."""
+    def next(self, at: float, connection: int) -> bytes | None:
+        """A connection's next batch, at a moment of the clock; None when the load has ended."""
         events, sent = self.load.events, self.sent
         if at - self.began_at >= self.load.seconds or (events and sent.sent >= events):
             return None
         now_ms = time.time_ns() // 1_000_000
         if self._batches is None:
-            batch = self._maker.make(now_ms)
+            batch = self._maker.make(now_ms, connection % self.shares)
         else:
             make = next(self._batches, None)
             if make is None:
@@ -224,7 +256,7 @@ class _Connection:
                 due_at = time.perf_counter()
             else:
                 await _until(due_at)
-            batch = schedule.next(due_at)
+            batch = schedule.next(due_at, self._number)
             if batch is None:
                 break
             self._unanswered.append((schedule.batch_id(), due_at))

@@ -1,11 +1,13 @@
 """How large a run is, and what its scenarios share."""
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.batches import Mix, run_name
 from bench.figures import Outcome
+from bench.server import ServerProcess, trackd_server
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ SHORT = Scale(
 class Bench:
     """One run. `outcomes`: what earlier scenarios of the same run found, by their names.
 
+    server_options: of `trackd serve`, for every server.
     directory: where servers keep their data; the file system that is measured.
     """
 
@@ -59,6 +62,11 @@ class Bench:
     directory: Path
     seed: int
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    server_options: tuple[str, ...] = ()
+
+    def server(self, name: str) -> AbstractContextManager[ServerProcess]:
+        """A server on an empty data directory of its own."""
+        return trackd_server(self.directory / name, *self.server_options)
 
     def mix(self, *, waybills: int | None = None, repeats: float = 0.0) -> Mix:
         """Batches of 200, with event ids that no other load has."""

@@ -6,7 +6,6 @@ from bench.figures import Figure, Outcome
 from bench.known import BATCH_WAYBILLS, Questions, make_known
 from bench.lookups import closed_loop, connected
 from bench.plan import Bench
-from bench.server import trackd_server
 
 _CONCURRENCY = 8
 
@@ -15,7 +14,7 @@ async def measure(bench: Bench) -> Outcome:
     """A closed loop of random batches of known waybills."""
     scale = bench.scale
     questions = Questions(waybills=scale.known_waybills, seed=bench.seed)
-    with trackd_server(bench.directory / "batch_reads") as server:
+    with bench.server("batch_reads") as server:
         await make_known(
             server.address,
             bench.mix(),

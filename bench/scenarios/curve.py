@@ -12,7 +12,6 @@ from bench.load import Load, send
 from bench.lookups import connected, open_loop
 from bench.plan import Bench
 from bench.scenarios.ingest import RATE
-from bench.server import trackd_server
 from bench.together import together
 
 _PARTS = (0.1, 0.25, 0.5, 0.75, 0.9)
@@ -27,7 +26,7 @@ async def measure(bench: Bench) -> Outcome:
     questions = Questions(waybills=scale.known_waybills, seed=bench.seed)
     figures: list[Figure] = []
     series: dict[str, list[tuple[float, float]]] = {_ACK: [], _READ: []}
-    with trackd_server(bench.directory / "curve") as server:
+    with bench.server("curve") as server:
         mix = bench.mix(waybills=scale.waybills)
         now_ms = time.time_ns() // 1_000_000
         await make_known(server.address, mix, waybills=scale.known_waybills, now_ms=now_ms)

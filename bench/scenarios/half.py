@@ -10,7 +10,6 @@ from bench.lookups import connected, open_loop
 from bench.plan import Bench
 from bench.scenarios.disk import P50
 from bench.scenarios.ingest import RATE, cost_figures
-from bench.server import trackd_server
 from bench.together import together
 from bench.watch import Watch
 
@@ -25,7 +24,7 @@ async def measure(bench: Bench) -> Outcome:
     rate = bench.outcomes["ingest"].value(RATE) / 2
     maker = BatchMaker(bench.mix())
     questions = Questions(waybills=scale.known_waybills, seed=bench.seed)
-    with trackd_server(bench.directory / "half") as server:
+    with bench.server("half") as server:
         await make_known(
             server.address,
             bench.mix(waybills=scale.waybills),

@@ -8,7 +8,6 @@ from bench.known import verify_counts
 from bench.load import Load, Sent, send
 from bench.lookups import connected
 from bench.plan import Bench
-from bench.server import trackd_server
 from bench.watch import Cost, Watch
 
 RATE = "rate"
@@ -39,7 +38,7 @@ async def _measure(
 ) -> Outcome:
     scale = bench.scale
     maker = BatchMaker(bench.mix(repeats=repeats))
-    with trackd_server(bench.directory / name) as server:
+    with bench.server(name) as server:
         async with Watch(server.pid, maker) as watch:
             sent = await send(server.address, maker, Load(scale.ingest_seconds))
         sent.check(repeated=maker.repeated)

@@ -10,7 +10,6 @@ from bench.load import Load, send
 from bench.lookups import connected
 from bench.plan import Bench
 from bench.scenarios.ingest import CPU, RATE, cost_figures
-from bench.server import trackd_server
 from bench.watch import Watch
 
 _RSS_MIB_MOST = 1_536
@@ -21,7 +20,7 @@ async def measure(bench: Bench) -> Outcome:
     """As many as are taken, until all are; RSS is printed at intervals."""
     scale, data = bench.scale, bench.directory / "long"
     maker = BatchMaker(bench.mix(waybills=scale.long_waybills))
-    with trackd_server(data) as server:
+    with bench.server(data.name) as server:
         async with Watch(server.pid, maker) as watch:
             load = Load(seconds=float("inf"), events=scale.long_events)
             sent = await send(server.address, maker, load)

@@ -10,7 +10,6 @@ from bench.batches import BatchMaker
 from bench.figures import Figure, Outcome
 from bench.load import Load, send
 from bench.plan import Bench
-from bench.server import trackd_server
 from bench.watch import Watch
 
 _IN_FLIGHT = 128
@@ -20,7 +19,7 @@ async def measure(bench: Bench) -> Outcome:
     """Streams of messages with one scan each, as many as are taken."""
     scale = bench.scale
     maker = BatchMaker(replace(bench.mix(), events_per_batch=1))
-    with trackd_server(bench.directory / "singles") as server:
+    with bench.server("singles") as server:
         async with Watch(server.pid, maker) as watch:
             load = Load(scale.singles_seconds, in_flight=_IN_FLIGHT)
             sent = await send(server.address, maker, load)

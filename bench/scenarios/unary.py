@@ -13,7 +13,7 @@ from bench.known import Questions, make_known
 from bench.lookups import Ask, Channels, closed_loop, connected
 from bench.nothing_server import METHOD
 from bench.plan import Bench
-from bench.server import ServerProcess, module_server, trackd_server
+from bench.server import ServerProcess, module_server
 
 _CONCURRENCY = 32
 _RATIO_LEAST = {"GetStatus": 0.75, "GetTimeline of 15": 0.6}
@@ -57,7 +57,7 @@ async def measure(bench: Bench) -> Outcome:
     scale = bench.scale
     questions = Questions(waybills=scale.known_waybills, seed=bench.seed)
     with (
-        trackd_server(bench.directory / "unary") as trackd,
+        bench.server("unary") as trackd,
         module_server("bench.nothing_server", bench.directory / "nothing.log") as nothing,
     ):
         await make_known(

@@ -87,3 +87,30 @@ def test_a_seed_is_a_load() -> None:
     )
     assert not {event.event_id for event in first} & {event.event_id for event in second}
     assert [event.waybill_number for event in first] == [event.waybill_number for event in second]
+
+
+@pytest.mark.parametrize("shares", [2, 3])
+def test_shared_out_a_batch_is_of_one_share(shares: int) -> None:
+    """Every waybill is drawn, each only in batches of its own share, and every event is new."""
+    maker = BatchMaker(Mix(events_per_batch=50, waybills=100))
+
+    def share_of(number: str) -> int:
+        return int(number[2:]) % shares
+
+    maker.share_out(share_of, shares=shares)
+    seen: set[str] = set()
+    ids: set[str] = set()
+    for number in range(300):
+        share = number % shares
+        events = StreamEventsRequest.FromString(maker.make(NOW_MS, share)).events
+        assert {share_of(event.waybill_number) for event in events} == {share}
+        seen.update(event.waybill_number for event in events)
+        ids.update(event.event_id for event in events)
+    assert seen == {waybill_number(index) for index in range(100)}
+    assert len(ids) == maker.made == 15_000
+
+
+def test_waybills_that_are_too_few_to_share_are_refused() -> None:
+    """One waybill for two owners: the second would have nothing to do."""
+    with pytest.raises(ValueError, match="too few for 2 shares"):
+        BatchMaker(Mix(waybills=1)).share_out(lambda _: 0, shares=2)
