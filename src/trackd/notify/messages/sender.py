@@ -17,11 +17,14 @@ from trackd.notify.messages.apprise_gateway import send_by_apprise
 from trackd.notify.messages.news import Kind, UnknownWord, news_of
 from trackd.notify.messages.pacing import Pacing
 from trackd.notify.messages.sms import SmsProvider
-from trackd.notify.messages.threads import Threads
+from trackd.notify.messages.threads import NoThread, Threads
 from trackd.notify.messages.watch import Watch
 from trackd.notify.messages.wording import Message, trial_message, worded
 from trackd.notify.outcome import Notification, Outcome, Verdict
 from trackd.v1.notification_pb2 import Target
+
+BUSY_PAUSE_S = 5.0
+"""How long a text waits that found no thread: nothing was tried, and nothing failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class MessageOptions:
     - cities: what people call the place of a facility, by its code; a place that is not there is
       not told.
     - urgent: kinds of news that are told in quiet hours, too.
-    - threads: texts that are sent at once; what is more waits. timeout_s: for one.
+    - threads: texts that are sent at once. timeout_s: to find a thread, and then for a text; who
+      finds none is postponed.
     """
 
     schemes: tuple[str, ...] = SCHEMES
@@ -121,3 +125,7 @@ class MessageSender:
             return await self._threads.run(target.endpoint.id, work, watch)
         except TimeoutError:
             return Outcome(verdict=Verdict.FAILED, error="no answer in time")
+        except NoThread:
+            return Outcome(
+                verdict=Verdict.POSTPONED, error="every thread is taken", after_s=BUSY_PAUSE_S
+            )
