@@ -111,12 +111,14 @@ class Courier:
         self._options = options
         self._on_gone = on_gone
         self._clock_s = clock_s
+        self._credits = options.slots * CREDITS_PER_SLOT
         self.breaker = Breaker(options.breaker)
         self._stopped = asyncio.Event()
         # Of the consumer that is open.
         self._waiting: deque[Delivery] = deque()
         self._attempts: set[asyncio.Task[None]] = set()
         self._pause = asyncio.Event()
+        self._probing = False
 
     def stop(self) -> None:
         """Takes nothing more; what waits goes back, what runs is finished, then `run` returns."""
@@ -167,12 +169,12 @@ class Courier:
 
     async def _work(self) -> None:
         """One consumer, until it breaks off, the breaker opens or the courier is stopped."""
-        probing = self.breaker.state is BreakerState.PROBING
-        most = 1 if probing else self._options.slots * CREDITS_PER_SLOT
+        self._probing = self.breaker.state is BreakerState.PROBING
+        most = 1 if self._probing else self._credits
         if not self._stopped.is_set():
             self._pause.clear()
         async with self._consume(self.target.subscription, most) as consumer:
-            reading = asyncio.ensure_future(self._read(consumer, probing=probing))
+            reading = asyncio.ensure_future(self._read(consumer))
             pausing = asyncio.ensure_future(self._pause.wait())
             try:
                 await asyncio.wait({reading, pausing}, return_when=asyncio.FIRST_COMPLETED)
@@ -188,17 +190,17 @@ class Courier:
             if not reading.cancelled():
                 reading.result()
 
-    async def _read(self, consumer: Consumer, *, probing: bool) -> None:
+    async def _read(self, consumer: Consumer) -> None:
         async for delivery in consumer:
             self._waiting.append(delivery)
-            self._fill_slots(consumer, probing=probing)
+            self._fill_slots(consumer)
 
-    def _fill_slots(self, consumer: Consumer, *, probing: bool) -> None:
+    def _fill_slots(self, consumer: Consumer) -> None:
         while self._waiting and len(self._attempts) < self._options.slots:
             if self._pause.is_set():
                 return
             delivery = self._waiting.popleft()
-            task = asyncio.ensure_future(self._attempt(consumer, delivery, probing=probing))
+            task = asyncio.ensure_future(self._attempt(consumer, delivery))
             self._attempts.add(task)
 
     def _hand_back(self, consumer: Consumer) -> None:
@@ -215,7 +217,7 @@ class Courier:
             await asyncio.wait(set(self._attempts))
             await asyncio.sleep(0)
 
-    async def _attempt(self, consumer: Consumer, delivery: Delivery, *, probing: bool) -> None:
+    async def _attempt(self, consumer: Consumer, delivery: Delivery) -> None:
         began_ms, began_s = time.time_ns() // 1_000_000, time.perf_counter()
         change, target = delivery.change, self.target
         notification = Notification(
@@ -235,10 +237,10 @@ class Courier:
         self._reports.add(target.endpoint.id, report)
         if self.breaker.state is BreakerState.OPEN:
             self._pause.set()
-        elif probing and self.breaker.state is BreakerState.CLOSED:
-            # The probe got through: a consumer with all its credits.
-            self._pause.set()
-        self._fill_slots(consumer, probing=probing)
+        elif self._probing and self.breaker.state is BreakerState.CLOSED:
+            self._probing = False
+            consumer.add_credits(self._credits - 1)
+        self._fill_slots(consumer)
 
     def _settle(self, consumer: Consumer, delivery: Delivery, outcome: Outcome) -> int:
         """What follows from an outcome; milliseconds to the next attempt, 0 if there is none."""
@@ -280,8 +282,8 @@ async def attempted(
     with figures.under_way.track_inprogress():
         try:
             outcome = await sender.send(target, notification)
-        except Exception:
-            _log.exception("a sender failed", endpoint=target.endpoint.id)
+        except Exception as error:
+            _log.error("a sender failed", endpoint=target.endpoint.id, exc_info=error)
             outcome = Outcome(verdict=Verdict.FAILED, error="a defect of the notifier; see its log")
     figures.attempted(target.endpoint.kind, outcome.verdict, time.perf_counter() - began_s)
     return outcome
