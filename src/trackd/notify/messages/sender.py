@@ -6,7 +6,7 @@ and only courtesy: after a restart a cap counts anew, and each of several notifi
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -14,6 +14,7 @@ from trackd.domain.catalogue import Language
 from trackd.endpoint_url import UnusableUrl
 from trackd.message_url import SCHEMES, SMS, checked_scheme, phone_number
 from trackd.notify.messages.apprise_gateway import send_by_apprise
+from trackd.notify.messages.cities import Cities
 from trackd.notify.messages.news import Kind, UnknownWord, news_of
 from trackd.notify.messages.pacing import Pacing
 from trackd.notify.messages.sms import SmsProvider
@@ -45,7 +46,7 @@ class MessageOptions:
     allow_local: bool = False
     time_zone: str = "Asia/Shanghai"
     tracking_link: str = ""
-    cities: Mapping[str, Mapping[Language, str]] = field(default_factory=dict)
+    cities: Cities = field(default_factory=dict)
     urgent: frozenset[Kind] = frozenset()
     threads: int = 16
     timeout_s: float = 30.0
