@@ -21,8 +21,11 @@ from trackd.cli.terminal import USAGE
 from trackd.client import SyncAdmin
 from trackd.configuration import load
 from trackd.domain import validation
-from trackd.settings import Settings, human_size, panel_of
+from trackd.setting_kinds import human_size
+from trackd.settings import Settings, panel_of
 from trackd.store import data_directory
+from trackd.v1.feed_pb2 import CreateSubscriptionRequest, Subscription
+from trackd.v1.feed_pb2_grpc import FeedServiceStub
 from trackd.verify import Kind
 from trackd.wire import door, errors, scans, tracking
 
@@ -124,6 +127,9 @@ def test_every_metric_is_there(serve: Serve) -> None:
     running = serve("--partitions", "1", "--unsafe-plaintext")
     with SyncAdmin(running.grpc) as admin:
         admin.get_stats()
+    with grpc.insecure_channel(running.grpc) as channel:
+        asked = CreateSubscriptionRequest(subscription=Subscription(name="page"))
+        FeedServiceStub(channel).CreateSubscription(asked)
     with urllib.request.urlopen(f"http://{running.metrics}/metrics", timeout=10) as answer:
         exposed = answer.read().decode()
     table = {

@@ -8,15 +8,12 @@ from pydantic import ValidationError
 
 from trackd.address import Address, parse_address
 from trackd.configuration import effective, load
+from trackd.setting_kinds import GIB, KIB, MIB, human_size
 from trackd.settings import (
-    GIB,
-    KIB,
-    MIB,
     Settings,
     SettingsError,
     env_of,
     flag_of,
-    human_size,
     panel_of,
 )
 

@@ -12,16 +12,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, InitSettingsSource, TomlConfigSettingsSource
 
-from trackd.settings import (
-    NOT_A_SIZE,
-    Settings,
-    SettingsError,
-    config_file,
-    env_of,
-    flag_of,
-    human_size,
-    panel_of,
-)
+from trackd.setting_kinds import NOT_A_SIZE, human_size
+from trackd.settings import Settings, SettingsError, config_file, env_of, flag_of, panel_of
 
 
 @dataclass(frozen=True, slots=True)

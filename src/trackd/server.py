@@ -22,6 +22,7 @@ from trackd.cluster.membership import Membership
 from trackd.cluster.neighbours import Neighbours
 from trackd.cluster.ports import reachable_host
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
+from trackd.news import subscriptions_running
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
 from trackd.settings import Settings
@@ -143,7 +144,15 @@ class Server:
         self, directory: DataDirectory, partitions: list[Partition]
     ) -> AsyncIterator[None]:
         count = directory.manifest.partition_count
-        async with self._neighbours() as neighbours:
+        news = subscriptions_running(
+            self._settings,
+            partitions,
+            directory.manifest.data_set_id,
+            self._calls,
+            self._registry,
+            is_whole=self._membership is None,
+        )
+        async with self._neighbours() as neighbours, news as subscriptions:
             everywhere = neighbours.beside(partitions, count) if neighbours else list(partitions)
             admin = AdminService(
                 partitions,
@@ -153,6 +162,8 @@ class Server:
                 neighbours.stats if neighbours else (),
             )
             door = self._door = self._built_door(directory, everywhere, admin)
+            if subscriptions:
+                door.add_subscriptions(self._calls, subscriptions, self._settings.consumers_max)
             if self._membership:
                 self._add_peers(door, directory, partitions)
             with self._metrics_served(partitions) as metrics:

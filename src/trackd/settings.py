@@ -6,13 +6,12 @@ Precedence: flag, environment, file, default. Relative paths are relative to the
 Nothing here knows who reads a setting; `configuration.py` loads them and explains what is wrong.
 """
 
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, model_validator
+from pydantic import AfterValidator, ByteSize, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -22,62 +21,34 @@ from pydantic_settings import (
 )
 
 from trackd.address import parse_address
+from trackd.setting_kinds import (
+    GIB,
+    KIB,
+    LIMITS,
+    LOGS,
+    MEMORY,
+    MIB,
+    SERVING,
+    TIB,
+    UNSAFE,
+    WHERE,
+    Size,
+)
+from trackd.setting_kinds import setting as _setting
+from trackd.setting_kinds import within as _within
 
 ENV_PREFIX = "TRACKD_"
-KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
-
-# The headings under which `trackd serve --help` and `trackd config` show the settings.
-WHERE = "Where"
-SERVING = "Serving"
-LOGS = "Logs"
-LIMITS = "Limits"
-MEMORY = "Memory and disk"
-UNSAFE = "Unsafe"
 
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message names it, its value, its origin and the limit."""
 
 
-def human_size(size: int) -> str:
-    """The exact size in its largest binary unit, as `load` reads it back: 268435456 is 256MiB."""
-    for unit, name in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
-        if size >= unit and size % unit == 0:
-            return f"{size // unit}{name}"
-    return str(size)
-
-
 def _listen(text: str) -> str:
     return str(parse_address(text))
 
 
-# ByteSize would read "2MiB or so" as 2 MiB.
-_SIZE_TEXT = re.compile(r"\s*\d+(\.\d+)?\s*[A-Za-z]*\s*", re.ASCII)
-NOT_A_SIZE = "must be a size such as 64MiB, 1GiB or 1048576"
-
-
-def _size_text(value: object) -> object:
-    if isinstance(value, str) and not _SIZE_TEXT.fullmatch(value):
-        raise ValueError(NOT_A_SIZE)
-    return value
-
-
-def _within(least: int, most: int) -> AfterValidator:
-    # By hand, because pydantic would tell these limits in plain bytes.
-    def check(value: ByteSize) -> ByteSize:
-        if not least <= value <= most:
-            raise ValueError(f"must be {human_size(least)} to {human_size(most)}")
-        return value
-
-    return AfterValidator(check)
-
-
-Size = Annotated[ByteSize, BeforeValidator(_size_text)]
 Listen = Annotated[str, AfterValidator(_listen)]
-
-
-def _setting(default: Any, panel: str, description: str, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"panel": panel}, **limits)
 
 
 class Settings(BaseSettings):
@@ -197,6 +168,53 @@ class Settings(BaseSettings):
         " RetryInfo.",
         ge=1,
         le=1_000_000,
+    )
+    subscriptions_max: int = _setting(
+        100,
+        LIMITS,
+        "Named subscriptions; one more is refused with RESOURCE_EXHAUSTED.",
+        ge=1,
+        le=10_000,
+    )
+    consumers_max: int = _setting(
+        1_000,
+        LIMITS,
+        "ConsumeChanges calls open at once; beyond it a new one ends with RESOURCE_EXHAUSTED and"
+        " RetryInfo.",
+        ge=1,
+        le=100_000,
+    )
+    subscription_window_max: int = _setting(
+        20_000,
+        LIMITS,
+        "Changes of one subscription and partition between its cursor and what it has read; from"
+        " half of it on, what holds the cursor gets a row of its own.",
+        ge=1_000,
+        le=1_000_000,
+    )
+    subscription_waiting_max: int = _setting(
+        100_000,
+        LIMITS,
+        "Changes of one subscription that wait for another attempt, or behind one that does;"
+        " beyond it the subscription reads no further, which shows as its lag.",
+        ge=1_000,
+        le=10_000_000,
+    )
+    subscription_parked_max: int = _setting(
+        1_000_000,
+        LIMITS,
+        "Parked changes of one subscription; beyond it the subscription reads no further, which"
+        " shows as its lag, until some are redriven or dropped.",
+        ge=1_000,
+        le=100_000_000,
+    )
+    subscription_alarm_share: float = _setting(
+        0.1,
+        LIMITS,
+        "The share of what is kept of the log that is left to a subscription when `lag_alarm` is"
+        " raised: it is about to lose changes.",
+        ge=0.0,
+        le=0.9,
     )
     message_bytes_max: Annotated[Size, _within(64 * KIB, 64 * MIB)] = _setting(
         ByteSize(MIB),

@@ -79,7 +79,7 @@ class Lanes:
     @property
     def waiting(self) -> int:
         """Changes that wait for another attempt, or behind one that does."""
-        return len(self._kept) - sum(item.kept for item in self._flight.values())
+        return len(self._kept) - sum(item.kept for item in list(self._flight.values()))
 
     @property
     def wants_more(self) -> bool:

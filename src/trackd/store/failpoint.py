@@ -18,6 +18,8 @@ NAMES = frozenset(
         "before_ack",
         "in_checkpoint",
         "in_shutdown",
+        "before_cursor_save",
+        "after_cursor_save",
     }
 )
 

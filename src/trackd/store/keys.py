@@ -20,7 +20,7 @@ begin with its status key and a 00. The *order* is event time, rank (so that eve
 millisecond stand in the order in which they are folded), and the hash of the event id.
 """
 
-from enum import Enum
+from enum import Enum, IntEnum
 from struct import Struct
 
 from xxhash import xxh3_64_digest
@@ -41,6 +41,7 @@ class Table(Enum):
 
 HASH_LENGTH = 8
 ORDER_LENGTH = 18
+SUBSCRIPTION_ID_LENGTH = 8
 ID_LENGTH = 8  # of an order: the hash of the event id, its end
 
 # meta: the position up to which every status on disk is current; u64be.
@@ -89,6 +90,30 @@ def split_event_key(key: bytes) -> tuple[bytes, bytes]:
 def event_order(occurred_at_ms: int, code: int, event_id: str) -> bytes:
     """Where an event stands in its waybill's timeline; the end of its key."""
     return pack_order(occurred_at_ms, rank_of(code), xxh3_64_digest(event_id.encode()))
+
+
+class SubscriptionRow(IntEnum):
+    """The kinds of rows of a subscription: its cursor, and changes with rows of their own."""
+
+    CURSOR = 0
+    KEPT = 1
+    PARKED = 2
+
+
+def subscription_key(subscription_id: bytes, kind: SubscriptionRow, position: int = 0) -> bytes:
+    """The key of a subscription's row. subscription_id: SUBSCRIPTION_ID_LENGTH bytes."""
+    return subscription_id + bytes((kind,)) + _POSITION.pack(position)
+
+
+def subscription_prefix(subscription_id: bytes, kind: SubscriptionRow) -> bytes:
+    """What the keys of a subscription's rows of a kind begin with."""
+    return subscription_id + bytes((kind,))
+
+
+def split_subscription_key(key: bytes) -> tuple[bytes, int, int]:
+    """The subscription's id, the kind of row (a SubscriptionRow) and the position in a key."""
+    position = position_of(key[SUBSCRIPTION_ID_LENGTH + 1 :])
+    return key[:SUBSCRIPTION_ID_LENGTH], key[SUBSCRIPTION_ID_LENGTH], position
 
 
 def document_key(kind: str, name: str) -> bytes:

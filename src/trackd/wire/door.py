@@ -14,18 +14,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from trackd.domain.validation import BATCH_EVENTS_MAX
-from trackd.v1 import admin_pb2, ingest_pb2, tracking_pb2
+from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, tracking_pb2
 from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
 from trackd.wire.peers import PEER_CALLS_MAX, PeerService
+from trackd.wire.subscriptions import SubscriptionService
 from trackd.wire.tracking import TrackingService
 
 _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICES = (_INGEST, _TRACKING, _ADMIN)
+_FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].full_name
 _ADMIN_CALLS_MAX = 100
 # What a worker adds to a batch before another one gets it: a waybill number's normal form to each
 # event whose own was not.
@@ -97,6 +99,26 @@ class Door:
         handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour))
         generic = grpc.method_handlers_generic_handler(service, {method: handler})
         self._server.add_generic_rpc_handlers((generic,))
+
+    def add_subscriptions(
+        self, calls: Calls, subscriptions: SubscriptionService, consumers_max: int
+    ) -> None:
+        """The methods of FeedService that are about named subscriptions."""
+        limit = Limit("calls about subscriptions", _ADMIN_CALLS_MAX)
+        for method, behaviour in (
+            ("CreateSubscription", subscriptions.create_subscription),
+            ("GetSubscription", subscriptions.get_subscription),
+            ("ListSubscriptions", subscriptions.list_subscriptions),
+            ("UpdateSubscription", subscriptions.update_subscription),
+            ("DeleteSubscription", subscriptions.delete_subscription),
+            ("ListParkedChanges", subscriptions.list_parked_changes),
+            ("RedriveParkedChanges", subscriptions.redrive_parked_changes),
+            ("DropParkedChanges", subscriptions.drop_parked_changes),
+        ):
+            self._add(calls, _FEED, method, limit, behaviour)
+        consumers = Limit("consumers", consumers_max)
+        consume = subscriptions.consume_changes
+        self._add(calls, _FEED, "ConsumeChanges", consumers, consume, stream=True)
 
     def add_peers(
         self, calls: Calls, peers: PeerService, ingest: IngestService, admin: AdminService

@@ -1,0 +1,108 @@
+"""The named subscriptions of a server: built from its settings, served by its door, and saved.
+
+Part of the wiring: started when the partitions are open, stopped when nobody calls any more.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from trackd.feed.share import Home
+from trackd.feed.subscription import AlarmRules
+from trackd.feed.subscriptions import SubscriptionBounds, Subscriptions
+from trackd.opening import now_ms
+from trackd.partition import Partition
+from trackd.settings import Settings
+from trackd.store.documents import Documents
+from trackd.wire.calls import Calls
+from trackd.wire.subscriptions import SubscriptionService
+
+_GAUGES = {
+    "lag": "Events that a subscription has not looked at or not finished with.",
+    "lag_ms": "How old the oldest of those is, in milliseconds.",
+    "in_flight": "Deliveries of a subscription that are not acknowledged yet.",
+    "waiting": "Changes of a subscription that wait for another attempt, or behind one that does.",
+    "parked": "Parked changes of a subscription.",
+    "consumers": "Consumers of a subscription that are connected.",
+    "lag_alarm": "1 when a subscription is close to losing changes to retention, or already did.",
+}
+_COUNTERS = {
+    "acknowledged": "Acknowledged changes of a subscription.",
+    "redelivered": "Deliveries of a subscription that were made again.",
+    "superseded": "Changes dropped because a newer one of the same waybill waited.",
+    "expired": "Events that went out of retention before a subscription looked at them.",
+}
+
+
+class SubscriptionCollector:
+    """Reads the subscriptions' figures when Prometheus asks; they are a second old at most."""
+
+    def __init__(self, subscriptions: Subscriptions) -> None:
+        self._subscriptions = subscriptions
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure of every subscription, by its name."""
+        figures = [(each.settings.name, each.latest_figures) for each in self._subscriptions]
+        for name, text in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"trackd_subscription_{name}", text, labels=["subscription"])
+            for subscription, each in figures:
+                gauge.add_metric([subscription], getattr(each, name))
+            yield gauge
+        for name, text in _COUNTERS.items():
+            counter = CounterMetricFamily(
+                f"trackd_subscription_{name}", text, labels=["subscription"]
+            )
+            for subscription, each in figures:
+                counter.add_metric([subscription], getattr(each, name))
+            yield counter
+
+
+@contextlib.asynccontextmanager
+async def subscriptions_running(
+    settings: Settings,
+    partitions: Sequence[Partition],
+    data_set_id: str,
+    calls: Calls,
+    registry: CollectorRegistry,
+    *,
+    is_whole: bool,
+) -> AsyncIterator[SubscriptionService | None]:
+    """What answers for the subscriptions over these partitions; they are saved at the end.
+
+    is_whole: whether these are all partitions of the data; without the others nobody here can
+    answer. Raises DataDamaged or StorageFailed.
+    """
+    if not is_whole:
+        yield None
+        return
+    homes = [
+        Home(partition.number, partition.feed, partition.engine, partition.committer)
+        for partition in partitions
+    ]
+    subscriptions = Subscriptions(
+        homes,
+        Documents(partitions[0].engine, partitions[0].committer),
+        data_set_id,
+        SubscriptionBounds(
+            subscriptions_max=settings.subscriptions_max,
+            window_max=settings.subscription_window_max,
+            waiting_max=settings.subscription_waiting_max,
+            parked_max=settings.subscription_parked_max,
+        ),
+        AlarmRules(settings.subscription_alarm_share, None),
+        now_ms=now_ms,
+    )
+    await subscriptions.open()
+    registry.register(SubscriptionCollector(subscriptions))
+    try:
+        yield SubscriptionService(
+            subscriptions,
+            data_set_id,
+            calls,
+            subscriptions_max=settings.subscriptions_max,
+            response_bytes_max=settings.response_bytes_max,
+        )
+    finally:
+        await subscriptions.close()
