@@ -18,7 +18,7 @@ typed := $(wildcard src tests bench)
 	bench bench-short load h2load image-check check requirements clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready ## prepare .venv with the trackd command in it (does nothing when nothing changed)
 
@@ -33,7 +33,7 @@ test: setup test-tools ## run the tests (under 5 minutes; ARGS='-k name' picks s
 	$(bin)/python -m pytest $(ARGS)
 
 test-tools:
-	@scripts/test_tools.sh
+	@VENV='$(VENV)' scripts/test_tools.sh
 
 torture: setup test-tools ## long fault campaigns; SEED=n repeats one
 	@echo "torture: SEED=$(SEED)"
