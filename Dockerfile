@@ -9,11 +9,13 @@
 # As everywhere, it listens on loopback only until it is told otherwise; for a port published to this machine:
 #   docker run -v trackd-data:/data -p 127.0.0.1:50551:50551 trackd serve --grpc 0.0.0.0:50551 --unsafe-plaintext
 
-FROM python:3.11-slim AS build
+# Not the slim one: it holds a C compiler, for the hot loops.
+FROM python:3.11 AS build
+ENV TRACKD_REQUIRE_COMPILED=1
 WORKDIR /src
 COPY requirements/build.txt requirements/
 COPY pyproject.toml LICENSE README.md ./
-COPY scripts/image.sh scripts/
+COPY scripts/image.sh scripts/build_hook.py scripts/
 COPY src/ src/
 RUN scripts/image.sh wheel /dist
 

@@ -22,7 +22,7 @@ help: ## list these targets
 
 setup: $(VENV)/ready ## prepare .venv with the trackd command in it (does nothing when nothing changed)
 
-$(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh
+$(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh scripts/build_hook.py $(wildcard src/trackd/*/*.pyx)
 	@VENV='$(VENV)' PYTHON='$(PYTHON)' scripts/setup.sh
 	@touch $@
 

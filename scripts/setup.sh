@@ -53,4 +53,8 @@ if [ "$(cat "$venv/requirements.sha256" 2>/dev/null)" != "$digest" ]; then
     echo "$digest" >"$venv/requirements.sha256"
 fi
 "${pip[@]}" install --no-deps --no-build-isolation --editable .
+if ! "$venv/bin/python" -c 'from trackd import compiled; raise SystemExit(not compiled.is_compiled())'; then
+    echo "setup: without a C compiler trackd works at less than half of its speed. To compile its hot loops," >&2
+    echo "setup: on Debian: apt-get install gcc python3-dev, then: touch pyproject.toml && make setup" >&2
+fi
 echo "setup: ready, $venv/bin/trackd is the command"

@@ -7,7 +7,10 @@ from typing import Protocol
 import pytest
 from hypothesis import settings
 
+from tests.harness.loops import loops
 from tests.harness.server import ServerProcess
+
+__all__ = ["loops"]  # pytest finds a fixture by its name here
 
 # Nothing here is a timed test: on a busy machine any example may take long.
 settings.register_profile("house", deadline=None, print_blob=True)

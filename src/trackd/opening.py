@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from trackd import logs
+from trackd import compiled, logs
 from trackd.partition import Partition, PartitionOptions, refuse_if_behind
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory, sync_directory
@@ -104,6 +104,7 @@ def open_partitions(
         events=sum(partition.committer.durable_position for partition in partitions),
         replayed_events=sum(partition.replayed_events for partition in partitions),
         seconds=round(time.monotonic() - began, 3),
+        compiled=compiled.is_compiled(),
     )
     return partitions
 

@@ -156,9 +156,15 @@ class Desk:
         assert row is not None
         return records.decode_status(row)
 
+    def contents(self) -> list[list[tuple[bytes, bytes]]]:
+        """Everything that is on disk."""
+        return [list(self.engine.scan_all(table)) for table in Table]
+
     def rows(self) -> dict[bytes, bytes]:
         """Every status, by its key, as a reader finds it: what is dirty goes before the disk."""
-        return dict(self.engine.scan_all(Table.STATUS)) | self.statuses.rows
+        return dict(self.engine.scan_all(Table.STATUS)) | {
+            key: self.statuses.rows[key] for key in self.statuses.rows
+        }
 
     def timeline(self, waybill_number: str = "SF1234567890") -> list[ScanEvent]:
         """A waybill's events, oldest first."""

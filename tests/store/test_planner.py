@@ -22,6 +22,8 @@ from trackd.store.keys import Table, status_key
 from trackd.store.memory_engine import MemoryEngine
 from trackd.v1.event_pb2 import ScanEvent
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 SORTED, OUT, DELIVERED = EventCode.SORTED, EventCode.OUT_FOR_DELIVERY, EventCode.DELIVERED
 PICKED_UP, VOIDED = EventCode.PICKED_UP, EventCode.EVENT_VOIDED
 

@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ from trackd.store.memory_engine import MemoryEngine
 from trackd.store.planner import rows_of
 from trackd.store.records import NO_STATUS, decode_status, encode_status
 from trackd.store.statuses import ROW_OVERHEAD_BYTES, StatusTable
+
+pytestmark = pytest.mark.usefixtures("loops")
 
 A, B, C = (status_key(f"SF000{n}") for n in range(3))
 

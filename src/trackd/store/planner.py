@@ -8,9 +8,11 @@ docs/ARCHITECTURE.md.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from xxhash import xxh3_64_digest
 
+from trackd import compiled
 from trackd.domain.fold import EVENTFUL_STEPS, Course, FoldEvent, fold
 from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
 from trackd.domain.validation import Fault
@@ -62,6 +64,8 @@ class Plan:
     log_block: bytes = b""
 
 
+_compiled = compiled.load("trackd.store._planning")
+
 NOTHING = records.encode_status(records.NO_STATUS)
 _VOIDED = int(Course.VOIDED)
 _PLAIN = int(Course.PLAIN)
@@ -99,6 +103,7 @@ class Planner:
         self._engine = engine
         self._statuses = statuses
         self._waybill_events_max = waybill_events_max
+        self.plan_scans = partial(_compiled.plan_scans, self) if _compiled else self._plan_scans
         self._write_back_rows_max = write_back_rows_max
         self.position = position
         # How many waybills have an event.
@@ -127,22 +132,14 @@ class Planner:
         recorded_at_ms = max(now_ms, self._recorded_at_ms)
         first_position = self.position + 1
         self._forget()
-        cached_row = self._statuses.rows.get
-        rows = [[cached_row(scan[1]) for scan in scans] for scans in submissions]
+        rows = [self._statuses.rows.get_each(scans) for scans in submissions]
         missing = _missing(submissions, rows)
         known = self._statuses.fetch(missing) if missing else {}
         entries: list[bytes] = []
         verdicts = []
         for scans, found in zip(submissions, rows, strict=True):
             verdict = Verdict()
-            self._plan_scans(
-                scans,
-                verdict,
-                rows=found,
-                known=known,
-                entries=entries,
-                recorded_at_ms=recorded_at_ms,
-            )
+            self.plan_scans(scans, verdict, found, known, entries, recorded_at_ms)
             verdicts.append(verdict)
         # From here on nothing can fail.
         for verdict in verdicts:
@@ -172,16 +169,20 @@ class Planner:
             return None
         return Plan(rows_of(write_back), [], self.position, 0, write_back)
 
-    def _plan_scans(  # noqa: PLR0915 (the hot loop: a call per scan would cost more than it says)
+    def _plan_scans(  # noqa: PLR0915, PLR0917 (the hot loop: a call per scan would cost too much)
         self,
         scans: Sequence[ScanTuple],
         verdict: Verdict,
-        *,
         rows: Sequence[bytes | None],
         known: Mapping[bytes, bytes],
         entries: list[bytes],
         recorded_at_ms: int,
     ) -> None:
+        """Plans one submission's scans, each with the row that is in memory of its waybill.
+
+        known: rows that were not. entries: those of the log block, to which it adds.
+        `_planning.plan_scans` is the same, compiled.
+        """
         suffix = records.recorded_at_suffix(recorded_at_ms)
         events, changed, count_max = self._events, self._changed, self._waybill_events_max
         position = self.position + len(entries)

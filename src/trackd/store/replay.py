@@ -76,7 +76,7 @@ def replay(engine: Engine, statuses: StatusTable) -> int:
 def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]]) -> int:
     parsed = [[(entry, parse_event(entry.event)) for entry in block] for block in blocks]
     keys = {status_key(event.waybill_number) for block in parsed for _, event in block}
-    rows = statuses.fetch(keys - statuses.rows.keys())
+    rows = statuses.fetch(key for key in keys if key not in statuses.rows)
     for block in parsed:
         changed: dict[bytes, bytes] = {}
         dirtied = []

@@ -19,9 +19,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from trackd import compiled
+from trackd.store import rows as plain
 from trackd.store.engine import Engine
 from trackd.store.keys import Table
 from trackd.store.records import STATUS_HEAD, status_dirty_since
+
+Rows = (compiled.load("trackd.store._planning") or plain).Rows
 
 # What a cached row costs beside its bytes: a dict slot, two object headers, the key.
 ROW_OVERHEAD_BYTES = 240
@@ -52,7 +56,7 @@ class StatusTable:
         self._cache_bytes = cache_bytes
         self._write_back_events = write_back_events
         # The rows in memory; others read it, and change it through the methods only.
-        self.rows: dict[bytes, bytes] = {}
+        self.rows: plain.Rows = Rows()
         self.checkpoint = checkpoint
         # Keys by the plan that dirtied them: its first position.
         self._dirty: deque[tuple[int, list[bytes]]] = deque()
@@ -124,7 +128,7 @@ class StatusTable:
         if not groups:
             return None
         checkpoint = self._dirty[groups][0] - 1 if groups < len(self._dirty) else position
-        rows: list[tuple[bytes, bytes | None]] = [(key, self.rows[key]) for key in keys]
+        rows = list(zip(keys, self.rows.get_all(keys), strict=True))
         return WriteBack(keys, rows, groups, checkpoint)
 
     def everything(self, position: int, rows_max: int) -> WriteBack | None:
@@ -159,7 +163,6 @@ class StatusTable:
     def _forget(self, checkpoint: int, keys: list[bytes]) -> None:
         """Forgets those of these rows that were not dirtied since the checkpoint was there."""
         self._clean_listed -= len(keys)
-        for key in keys:
-            row = self.rows.get(key)
+        for key, row in zip(keys, self.rows.get_all(keys), strict=True):
             if row is not None and status_dirty_since(row) <= checkpoint:
                 del self.rows[key]

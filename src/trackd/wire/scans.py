@@ -4,7 +4,7 @@ Hot path: called once per batch, and every line of `_read`'s loop runs once per 
 plain shape (only the eight fields a scanner always sends, all of them ASCII) is recognised by its
 length: if the bytes are all accounted for by those fields, there is nothing else in it to validate.
 Everything else takes the long way through domain.validation, which alone says what an event may
-hold.
+hold. `_reading.pyx` is the same loop compiled, for batches and events of plain shape.
 """
 
 import re
@@ -15,6 +15,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from xxhash import xxh3_64_digest
 
+from trackd import compiled
 from trackd.domain.lifecycle import step_of
 from trackd.domain.validation import (
     BATCH_EVENTS_MAX,
@@ -34,6 +35,11 @@ from trackd.wire.errors import invalid, malformed
 from trackd.wire.slices import AppendSlices, StreamSlices
 
 BATCH_ID_LENGTH_MAX = 64
+
+_compiled = compiled.load("trackd.wire._reading")
+# The number of `events` in each request.
+_APPEND_EVENTS = AppendEventsRequest.DESCRIPTOR.fields_by_name["events"].number
+_STREAM_EVENTS = StreamEventsRequest.DESCRIPTOR.fields_by_name["events"].number
 
 # Their meaning is in their attributes: they take the long way.
 _MEANT_BY_ATTRIBUTES = {EventCode.PROBLEM_RESOLVED, EventCode.EVENT_VOIDED}
@@ -72,9 +78,16 @@ class ScanReader:
         # Where their number is a power of two that fits a byte, the hash's last byte tells.
         fits = partition_count in {1 << bits for bits in range(9)}
         self._last_byte_mask = partition_count - 1 if fits else None
+        self._compiled = (
+            _compiled.EventLoop(_PLAIN_CODES, OCCURRED_AT_MS_MIN, partition_count)
+            if _compiled
+            else None
+        )
 
     def read_append(self, request: bytes, now_ms: int) -> Batch:
         """The batch of an AppendEvents call. Raises CallError."""
+        if batch := self._read_compiled(request, _APPEND_EVENTS, now_ms):
+            return batch
         wires = _wires(AppendSlices, request).events
         events: Sequence[ScanEvent | None]
         try:
@@ -85,6 +98,8 @@ class ScanReader:
 
     def read_stream(self, request: bytes, now_ms: int) -> Batch:
         """The batch of a StreamEvents message. Raises CallError."""
+        if batch := self._read_compiled(request, _STREAM_EVENTS, now_ms):
+            return batch
         slices = _wires(StreamSlices, request)
         events: Sequence[ScanEvent | None]
         try:
@@ -98,6 +113,28 @@ class ScanReader:
             raise invalid("batch_id", message, limit=BATCH_ID_LENGTH_MAX)
         return self._read(batch_id, events, slices.events, now_ms)
 
+    def _read_compiled(self, request: bytes, events_field: int, now_ms: int) -> Batch | None:
+        """The batch, if the compiled loop is there and knows its shape."""
+        if self._compiled is None:
+            return None
+        rejections: list[tuple[int, Fault]] = []
+
+        def read_closely(index: int, wire: bytes, latest_ms: int) -> ScanTuple | None:
+            event = _event_or_none(wire)
+            read = self._read_closely(index, event, wire, latest_ms) if event else _UNREADABLE
+            if isinstance(read, Fault):
+                rejections.append((index, read))
+                return None
+            return read
+
+        latest_ms = now_ms + self._future_tolerance_ms
+        read = self._compiled.read(request, events_field, latest_ms, read_closely)
+        if read is None:
+            return None
+        batch_id, scans, count = read
+        _check_count(count)
+        return Batch(batch_id, scans, rejections)
+
     def _read(
         self,
         batch_id: str,
@@ -105,9 +142,7 @@ class ScanReader:
         wires: Sequence[bytes],
         now_ms: int,
     ) -> Batch:
-        if not 1 <= len(wires) <= BATCH_EVENTS_MAX:
-            message = f"a batch has 1-{BATCH_EVENTS_MAX} events, not {len(wires)}"
-            raise invalid("events", message, limit=BATCH_EVENTS_MAX)
+        _check_count(len(wires))
         latest_ms = now_ms + self._future_tolerance_ms
         partition_count, texts = self._partition_count, self._short_texts
         last_byte_mask = self._last_byte_mask
@@ -175,11 +210,21 @@ class ScanReader:
         """Remembers the event's short texts, which are valid."""
         if len(self._short_texts) > _SHORT_TEXTS_MAX:
             self._short_texts = {"": 0}
+            if self._compiled:
+                self._compiled.texts.clear()
         fields = (event.facility_code, event.next_facility_code, event.device_id, event.operator_id)
         for text in fields:
-            length = len(text.encode())
-            if text and length <= _ONE_BYTE_LENGTH_MAX:
-                self._short_texts[text] = 2 + length
+            encoded = text.encode()
+            if text and len(encoded) <= _ONE_BYTE_LENGTH_MAX:
+                self._short_texts[text] = 2 + len(encoded)
+                if self._compiled and not text.isascii():
+                    self._compiled.texts.add(encoded)
+
+
+def _check_count(events: int) -> None:
+    if not 1 <= events <= BATCH_EVENTS_MAX:
+        message = f"a batch has 1-{BATCH_EVENTS_MAX} events, not {events}"
+        raise invalid("events", message, limit=BATCH_EVENTS_MAX)
 
 
 _UNREADABLE = Fault(Rejection.INVALID_FIELD, "event", "cannot be parsed as a ScanEvent")

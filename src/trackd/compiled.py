@@ -1,0 +1,34 @@
+"""Which loops of the hot path are compiled.
+
+Every scan passes two loops: the one that reads a batch (wire/scans.py) and the one that plans a
+commit (store/planner.py), with the table of rows that it looks into (store/rows.py). They are
+written in Python, which says what they do, and once more in Cython (`_reading.pyx`,
+`_planning.pyx`), which does it at a quarter of the time. trackd is installed with the compiled ones
+where a C compiler and Python's headers are at hand, and works without them. Nothing here knows what
+the loops do.
+"""
+
+import importlib
+import os
+from types import ModuleType
+
+# Set to anything, it makes trackd do without the compiled loops, to tell what they are worth or
+# whether they are at fault.
+PURE_PYTHON = "TRACKD_PURE_PYTHON"
+
+
+def load(name: str) -> ModuleType | None:
+    """The compiled module of that name; None if there is none, or it is not wanted."""
+    if os.environ.get(PURE_PYTHON):
+        return None
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        return None
+
+
+def is_compiled() -> bool:
+    """Whether the loops that are compiled are used."""
+    return load("trackd.store._planning") is not None and load("trackd.wire._reading") is not None

@@ -1,0 +1,484 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The loop over scans of store/planner.py and the table of store/rows.py, compiled.
+
+The Python ones say what these do and why; tests hold them equal. What is added here is only speed:
+numbers stay numbers, and the memory that many look-ups need is fetched at once.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
+
+import struct
+
+from xxhash import xxh3_64_digest
+
+from trackd.domain.fold import EVENTFUL_STEPS, Course
+from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
+from trackd.domain.vocabulary import EventCode
+from trackd.store import records
+
+cdef extern from *:
+    """
+    #define trackd_prefetch(address) __builtin_prefetch(address)
+    #define trackd_load16(p) __builtin_bswap16(*(const uint16_t __attribute__((aligned(1), may_alias)) *)(p))
+    #define trackd_load32(p) __builtin_bswap32(*(const uint32_t __attribute__((aligned(1), may_alias)) *)(p))
+    #define trackd_load64(p) __builtin_bswap64(*(const uint64_t __attribute__((aligned(1), may_alias)) *)(p))
+    #define trackd_store16(p, v) (*(uint16_t __attribute__((aligned(1), may_alias)) *)(p) = __builtin_bswap16(v))
+    #define trackd_store32(p, v) (*(uint32_t __attribute__((aligned(1), may_alias)) *)(p) = __builtin_bswap32(v))
+    #define trackd_store64(p, v) (*(uint64_t __attribute__((aligned(1), may_alias)) *)(p) = __builtin_bswap64(v))
+    """
+    void prefetch "trackd_prefetch"(const void*) noexcept
+    uint16_t load16 "trackd_load16"(const void*) noexcept
+    uint32_t load32 "trackd_load32"(const void*) noexcept
+    uint64_t load64 "trackd_load64"(const void*) noexcept
+    void store16 "trackd_store16"(void*, uint16_t) noexcept
+    void store32 "trackd_store32"(void*, uint32_t) noexcept
+    void store64 "trackd_store64"(void*, uint64_t) noexcept
+
+cdef extern from "Python.h":
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
+
+ctypedef const unsigned char* Bytes
+
+# The layout of a status row's head; records.STATUS_HEAD.
+cdef enum:
+    HEAD = 82
+    AT_MILESTONE = 1
+    AT_FLAGS = 2
+    AT_ANNOUNCED = 4
+    AT_COURSE = 6
+    AT_COUNT = 7
+    AT_FIRST_AT = 11
+    AT_NEWEST = 19
+    AT_LAST = 37
+    AT_UPDATED_AT = 55
+    AT_DIRTY_SINCE = 63
+    AT_POSITION = 71
+    AT_PLACE_LENGTH = 79
+    AT_LAST_LENGTH = 80
+    # An order: 00 · occurred_at_ms · rank · id8.
+    ORDER = 18
+    AT_TIME = 1
+    AT_RANK = 9
+    AT_ID = 10
+    FINGERPRINT = 4
+    # records.ENTRY_HEAD
+    ENTRY_HEAD = 21
+    AT_MARKS = 2
+    AT_BEFORE = 3
+    AT_AFTER = 4
+    AT_FLAGS_BEFORE = 5
+    AT_FLAGS_AFTER = 7
+    AT_ENTRY_COUNT = 9
+    AT_ENTRY_FIRST_AT = 13
+    LENGTH_MAX = 0xFFFF
+
+if (HEAD, ENTRY_HEAD) != (records.STATUS_HEAD.size, records.ENTRY_HEAD.size):
+    raise ImportError("the compiled planner is of another format: install trackd anew")
+
+
+cdef struct Transition:
+    uint8_t milestone
+    uint16_t keeps
+    uint16_t raises
+    uint8_t moves
+    uint8_t eventful
+
+# As lifecycle.TRANSITIONS, by the same number; what is not in it is never asked for.
+cdef enum:
+    TRANSITION_COUNT = 0x4000
+cdef Transition[TRANSITION_COUNT] _TRANSITIONS
+cdef uint8_t[128] _EVENTFUL_STEP
+cdef uint16_t[256] _BIT
+
+
+def _fill():
+    for number, row in TRANSITIONS.items():
+        _TRANSITIONS[number] = Transition(row[0], row[1], row[2], row[3], row[4])
+    for number in EVENTFUL_STEPS:
+        _EVENTFUL_STEP[number] = True
+    for number, bit in records.MILESTONE_BITS.items():
+        _BIT[number] = bit
+
+
+_fill()
+cdef bytes _NOTHING = records.encode_status(records.NO_STATUS)
+cdef int _VOIDED = Course.VOIDED, _PLAIN = Course.PLAIN, _EVENTFUL = Course.EVENTFUL
+cdef int _EVENT_VOIDED = EventCode.EVENT_VOIDED
+cdef int _CHANGED = records.CHANGED, _FIRST_OCCURRENCE = records.FIRST_OCCURRENCE
+cdef int _CORRECTION = records.CORRECTION
+cdef int _LAST_IS_THIS = records.LAST_IS_THIS, _LAST_IS_ANOTHER = records.LAST_IS_ANOTHER
+cdef int _COURSE_SHIFT = records.COURSE_SHIFT, _STEP_BITS = STEP_BITS
+
+
+cdef inline Bytes _data(object value) noexcept:
+    return <Bytes>PyBytes_AS_STRING(value)
+
+
+def plan_scans(planner, list scans, verdict, list rows, dict known, list entries, uint64_t recorded_at_ms):
+    """Planner._plan_scans."""
+    cdef bytes suffix = records.recorded_at_suffix(recorded_at_ms)
+    cdef list events = planner._events, dirtied = planner._dirtied
+    cdef dict changed = planner._changed
+    cdef uint32_t count_max = planner._waybill_events_max, count
+    cdef uint64_t first_position = planner.position + 1
+    cdef uint64_t position = planner.position + len(entries)
+    cdef uint64_t checkpoint = planner._statuses.checkpoint
+    cdef uint64_t occurred_at_ms, first_at, updated_at, dirty_since
+    cdef Py_ssize_t i, place_length, last_length, row_length, wire_length, place_before_length, size, j
+    cdef int before, milestone, code, step, course, marks, flags, flags_before, announced, clears
+    cdef int accepted = 0, new_waybills = 0
+    cdef Bytes old, place, last_event, last, newest, fingerprints, place_before, stored_data
+    cdef unsigned char* out
+    cdef unsigned char[ORDER] order
+    cdef const char* text
+    cdef Py_ssize_t text_length
+    cdef Transition* transition
+    cdef PyObject* found
+    cdef bint may_repeat
+    cdef tuple scan
+    cdef bytes row, key, wire, stored, id_hash
+    if len(rows) != len(scans):
+        raise ValueError("a row for each scan")
+    for i in range(len(scans)):
+        scan = <tuple>scans[i]
+        key = <bytes>scan[1]
+        code = scan[3]
+        step = scan[4]
+        occurred_at_ms = scan[5]
+        clears = scan[7]
+        wire = <bytes>scan[8]
+        found = PyDict_GetItem(changed, key)
+        if found is not NULL:
+            row = <bytes>found
+        elif rows[i] is not None:
+            row = <bytes>rows[i]
+        else:
+            found = PyDict_GetItem(known, key)
+            row = <bytes>found if found is not NULL else _NOTHING
+        row_length = PyBytes_GET_SIZE(row)
+        old = _data(row)
+        place_length = old[AT_PLACE_LENGTH]
+        last_length = load16(old + AT_LAST_LENGTH)
+        if row_length < HEAD + place_length + last_length:
+            raise ValueError("a status row ends within its head")
+        before = milestone = old[AT_MILESTONE]
+        flags_before = flags = load16(old + AT_FLAGS)
+        announced = load16(old + AT_ANNOUNCED)
+        course = old[AT_COURSE]
+        count = load32(old + AT_COUNT)
+        first_at = load64(old + AT_FIRST_AT)
+        newest = old + AT_NEWEST
+        last = old + AT_LAST
+        updated_at = load64(old + AT_UPDATED_AT)
+        dirty_since = load64(old + AT_DIRTY_SINCE)
+        place = place_before = old + HEAD
+        place_before_length = place_length
+        last_event = place + place_length
+        fingerprints = last_event + last_length
+        size = row_length - (fingerprints - old)
+        id_hash = xxh3_64_digest((<str>scan[2]).encode())
+        order[0] = 0
+        store64(order + AT_TIME, occurred_at_ms)
+        order[AT_RANK] = code
+        memcpy(order + AT_ID, _data(id_hash), ORDER - AT_ID)
+        may_repeat = False
+        for j in range(0, size, FINGERPRINT):
+            if memcmp(fingerprints + j, order + AT_ID, FINGERPRINT) == 0:
+                may_repeat = True
+        if (may_repeat or count >= count_max) and planner._is_no_news(
+            verdict, key=key, order=order[:ORDER], index=scan[0], event_id=scan[2], wire=wire,
+            may_repeat=may_repeat, count=count,
+        ):
+            continue
+        wire_length = PyBytes_GET_SIZE(wire)
+        if wire_length > LENGTH_MAX - PyBytes_GET_SIZE(suffix):
+            raise struct.error(f"an event of {wire_length} bytes is longer than a record can hold")
+        stored = PyBytes_FromStringAndSize(NULL, wire_length + PyBytes_GET_SIZE(suffix))
+        out = <unsigned char*>_data(stored)
+        memcpy(out, _data(wire), wire_length)
+        memcpy(out + wire_length, _data(suffix), PyBytes_GET_SIZE(suffix))
+        event_key = PyBytes_FromStringAndSize(NULL, PyBytes_GET_SIZE(key) + ORDER)
+        out = <unsigned char*>_data(event_key)
+        memcpy(out, _data(key), PyBytes_GET_SIZE(key))
+        memcpy(out + PyBytes_GET_SIZE(key), order, ORDER)
+        events.append((event_key, stored))
+        marks = 0
+        refolded = None
+        if memcmp(order, newest, ORDER) > 0 and course != _VOIDED and step != _EVENT_VOIDED:
+            transition = &_TRANSITIONS[before << _STEP_BITS | step]
+            milestone = transition.milestone
+            flags = (flags & transition.keeps | transition.raises) & ~clears
+            if transition.eventful:
+                course = _EVENTFUL
+            newest = order
+            if transition.moves:
+                last = order
+                last_event = _data(stored)
+                last_length = PyBytes_GET_SIZE(stored)
+                text = PyUnicode_AsUTF8AndSize(scan[6], &text_length)
+                place = <Bytes>text
+                place_length = text_length
+        elif not (course == _PLAIN and not _EVENTFUL_STEP[step]):
+            refolded = planner._refold(key)
+            milestone = refolded[0]
+            flags = refolded[1]
+            course = refolded[2]
+            newest = _data(refolded[3])
+            last = _data(refolded[4])
+            place = _data(refolded[5])
+            place_length = PyBytes_GET_SIZE(refolded[5])
+            last_event = _data(refolded[6])
+            last_length = PyBytes_GET_SIZE(refolded[6])
+            if step == _EVENT_VOIDED:
+                marks = _CORRECTION
+        if (milestone != before or flags != flags_before or place_length != place_before_length
+                or memcmp(place, place_before, place_length) != 0):
+            updated_at = recorded_at_ms
+            marks |= _CHANGED
+            if milestone != before and not announced & _BIT[milestone]:
+                marks |= _FIRST_OCCURRENCE
+            announced |= _BIT[milestone]
+        if marks & _CHANGED or memcmp(last, old + AT_LAST, ORDER) != 0:
+            marks |= _LAST_IS_THIS if memcmp(last, order, ORDER) == 0 else _LAST_IS_ANOTHER
+        if dirty_since <= checkpoint:
+            dirty_since = first_position
+            dirtied.append(key)
+            new_waybills += count == 0
+        count += 1
+        if occurred_at_ms < first_at:
+            first_at = occurred_at_ms
+        position += 1
+        marks |= course << _COURSE_SHIFT
+        j = ENTRY_HEAD + wire_length + (ORDER if marks & _LAST_IS_ANOTHER else 0)
+        entry = PyBytes_FromStringAndSize(NULL, j)
+        out = <unsigned char*>_data(entry)
+        store16(out, wire_length)
+        out[AT_MARKS] = marks
+        out[AT_BEFORE] = before
+        out[AT_AFTER] = milestone
+        store16(out + AT_FLAGS_BEFORE, flags_before)
+        store16(out + AT_FLAGS_AFTER, flags)
+        store32(out + AT_ENTRY_COUNT, count)
+        store64(out + AT_ENTRY_FIRST_AT, first_at)
+        out += ENTRY_HEAD
+        if marks & _LAST_IS_ANOTHER:
+            memcpy(out, last, ORDER)
+            out += ORDER
+        memcpy(out, _data(wire), wire_length)
+        entries.append(entry)
+        new = PyBytes_FromStringAndSize(NULL, HEAD + place_length + last_length + size + FINGERPRINT)
+        out = <unsigned char*>_data(new)
+        out[0] = 1
+        out[AT_MILESTONE] = milestone
+        store16(out + AT_FLAGS, flags)
+        store16(out + AT_ANNOUNCED, announced)
+        out[AT_COURSE] = course
+        store32(out + AT_COUNT, count)
+        store64(out + AT_FIRST_AT, first_at)
+        memcpy(out + AT_NEWEST, newest, ORDER)
+        memcpy(out + AT_LAST, last, ORDER)
+        store64(out + AT_UPDATED_AT, updated_at or recorded_at_ms)
+        store64(out + AT_DIRTY_SINCE, dirty_since)
+        store64(out + AT_POSITION, position)
+        out[AT_PLACE_LENGTH] = place_length
+        store16(out + AT_LAST_LENGTH, last_length)
+        out += HEAD
+        memcpy(out, place, place_length)
+        out += place_length
+        memcpy(out, last_event, last_length)
+        out += last_length
+        memcpy(out, fingerprints, size)
+        memcpy(out + size, order + AT_ID, FINGERPRINT)
+        changed[key] = new
+        accepted += 1
+    verdict.accepted += accepted
+    planner._new_waybills += new_waybills
+
+
+cdef struct Slot:
+    uint64_t hash
+    PyObject* key  # NULL: free
+    PyObject* row
+
+
+cdef enum:
+    CAPACITY_MIN = 1024
+    # Looked up together: what their look-ups touch must fit the nearest cache.
+    TOGETHER = 128
+    BYTES_OBJECT_HEAD = 32
+    CACHE_LINE = 64
+
+
+cdef class Rows:
+    """rows.Rows: a hash table with open addressing; the hash is the one that every key begins with.
+
+    The upper bits of the hash choose the slot: the lower ones choose the partition, and are the
+    same in all keys.
+    """
+
+    cdef Slot* slots
+    cdef Py_ssize_t capacity, count
+    cdef int shift
+
+    def __cinit__(self):
+        self.slots = NULL
+        self._allocate(CAPACITY_MIN)
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        if self.slots is not NULL:
+            for i in range(self.capacity):
+                Py_XDECREF(self.slots[i].key)
+                Py_XDECREF(self.slots[i].row)
+            PyMem_Free(self.slots)
+
+    cdef int _allocate(self, Py_ssize_t capacity) except -1:
+        cdef Slot* slots = <Slot*>PyMem_Calloc(capacity, sizeof(Slot))
+        if slots is NULL:
+            raise MemoryError
+        self.slots = slots
+        self.capacity = capacity
+        self.shift = 64
+        while capacity > 1:
+            capacity >>= 1
+            self.shift -= 1
+        return 0
+
+    cdef int _grow(self) except -1:
+        cdef Slot* old = self.slots
+        cdef Slot* slot
+        cdef Py_ssize_t i, capacity = self.capacity
+        self._allocate(2 * capacity)
+        for i in range(capacity):
+            if old[i].key is not NULL:
+                slot = &self.slots[old[i].hash >> self.shift]
+                while slot.key is not NULL:
+                    slot = self._next(slot)
+                slot[0] = old[i]
+        PyMem_Free(old)
+        return 0
+
+    cdef inline Slot* _next(self, Slot* slot) noexcept:
+        slot += 1
+        return slot if slot < self.slots + self.capacity else self.slots
+
+    cdef inline Slot* _find(self, uint64_t hashed, bytes key) noexcept:
+        """The slot of this key, or the free one where it belongs."""
+        cdef Slot* slot = &self.slots[hashed >> self.shift]
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(key)
+        while slot.key is not NULL:
+            if (slot.hash == hashed and PyBytes_GET_SIZE(<object>slot.key) == length
+                    and memcmp(_data(<object>slot.key), _data(key), length) == 0):
+                break
+            slot = self._next(slot)
+        return slot
+
+    def __len__(self):
+        return self.count
+
+    def __contains__(self, bytes key):
+        return self._find(_hash(key), key).key is not NULL
+
+    def __getitem__(self, bytes key):
+        cdef Slot* slot = self._find(_hash(key), key)
+        if slot.key is NULL:
+            raise KeyError(key)
+        return <object>slot.row
+
+    def __setitem__(self, bytes key, bytes row):
+        cdef uint64_t hashed = _hash(key)
+        cdef Slot* slot
+        if 3 * (self.count + 1) > 2 * self.capacity:
+            self._grow()
+        slot = self._find(hashed, key)
+        Py_INCREF(row)
+        if slot.key is NULL:
+            Py_INCREF(key)
+            slot.key = <PyObject*>key
+            slot.hash = hashed
+            self.count += 1
+        else:
+            Py_DECREF(<object>slot.row)
+        slot.row = <PyObject*>row
+
+    def __delitem__(self, bytes key):
+        cdef Slot* free = self._find(_hash(key), key)
+        cdef Slot* slot = free
+        cdef Py_ssize_t home, hole, mask = self.capacity - 1
+        if free.key is NULL:
+            raise KeyError(key)
+        Py_DECREF(<object>free.key)
+        Py_DECREF(<object>free.row)
+        self.count -= 1
+        # What stands behind it and could stand nearer to its home moves up.
+        while True:
+            slot = self._next(slot)
+            if slot.key is NULL:
+                break
+            home = slot.hash >> self.shift
+            hole = free - self.slots
+            if ((slot - self.slots - home) & mask) >= ((slot - self.slots - hole) & mask):
+                free[0] = slot[0]
+                free = slot
+        memset(free, 0, sizeof(Slot))
+
+    def __iter__(self):
+        cdef Py_ssize_t i
+        return iter([<object>self.slots[i].key for i in range(self.capacity) if self.slots[i].key is not NULL])
+
+    def keys(self):
+        return iter(self)
+
+    def get(self, bytes key, default=None):
+        cdef Slot* slot = self._find(_hash(key), key)
+        return <object>slot.row if slot.key is not NULL else default
+
+    def update(self, dict changed):
+        for key, row in changed.items():
+            self[key] = row
+
+    def get_all(self, list keys):
+        cdef list found = [None] * len(keys)
+        cdef Py_ssize_t start
+        for start in range(0, len(keys), TOGETHER):
+            self._get_together(keys, start, min(start + TOGETHER, len(keys)), found)
+        return found
+
+    def get_each(self, list scans):
+        return self.get_all([scan[1] for scan in scans])
+
+    cdef int _get_together(self, list keys, Py_ssize_t start, Py_ssize_t end, list found) except -1:
+        cdef uint64_t[TOGETHER] hashes
+        cdef Slot* slots[TOGETHER]
+        cdef Slot* slot
+        cdef Py_ssize_t i
+        for i in range(end - start):
+            hashes[i] = _hash(<bytes>keys[start + i])
+            prefetch(&self.slots[hashes[i] >> self.shift])
+        for i in range(end - start):
+            slot = &self.slots[hashes[i] >> self.shift]
+            while slot.key is not NULL and slot.hash != hashes[i]:
+                slot = self._next(slot)
+            slots[i] = slot
+            if slot.key is not NULL:
+                prefetch(slot.key)
+                prefetch(slot.row)
+                prefetch(<char*>slot.row + CACHE_LINE)
+                prefetch(<char*>slot.row + 2 * CACHE_LINE)
+                prefetch(<char*>slot.row + 3 * CACHE_LINE)
+        for i in range(end - start):
+            if slots[i].key is not NULL:
+                slot = self._find(hashes[i], <bytes>keys[start + i])
+                if slot.key is not NULL:
+                    found[start + i] = <object>slot.row
+        return 0
+
+
+cdef inline uint64_t _hash(bytes key) noexcept:
+    return load64(_data(key))

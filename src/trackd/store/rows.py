@@ -1,0 +1,21 @@
+"""The rows of a partition's statuses that are in memory, by status key.
+
+`_planning.pyx` has the same class compiled, which looks many keys up at once without waiting for
+memory key by key.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Rows(dict[bytes, bytes]):
+    """A dict that looks many keys up at once."""
+
+    def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The rows of these keys; None where there is none."""
+        return list(map(self.get, keys))
+
+    def get_each(self, scans: Sequence[tuple[Any, ...]]) -> list[bytes | None]:
+        """The rows of these scans' waybills (planner.ScanTuple); None where there is none."""
+        get = self.get
+        return [get(scan[1]) for scan in scans]

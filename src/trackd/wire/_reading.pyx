@@ -1,0 +1,205 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The loop of wire/scans.py over a batch's events, compiled.
+
+It takes the bytes apart itself, once, and knows only batches and events of plain shape: of whatever
+else comes it takes its hands off.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t, uint64_t
+
+from xxhash import xxh3_64_digest
+
+cdef enum:
+    EVENT_ID = 1
+    WAYBILL_NUMBER = 2
+    CODE = 3
+    OCCURRED_AT_MS = 4
+    FACILITY_CODE = 5
+    FIELDS = 9  # 1 to 8 may stand in a plain event: numbers and texts
+    # wire types
+    VARINT = 0
+    DELIMITED = 2
+    ONE_BYTE_CODES = 0x80
+    ONE_BYTE_LENGTH_MAX = 0x7F
+    BATCH_ID_LENGTH_MAX = 64
+    WAYBILL_NUMBER_LENGTH_MIN = 4
+
+# By field. Longer texts take the long way, which says what is wrong with them.
+cdef int[FIELDS] LENGTHS_MAX = [0, 64, 40, 0, 0, 32, 32, 32, 32]
+
+
+cdef unsigned char[256] _WAYBILL_CHARACTERS
+cdef int _character
+for _character in range(256):
+    _WAYBILL_CHARACTERS[_character] = chr(_character) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+
+
+cdef inline bint _printable(const unsigned char* text, Py_ssize_t length) noexcept:
+    cdef Py_ssize_t i
+    cdef unsigned char bad = 0
+    for i in range(length):
+        bad |= <unsigned char>(text[i] - 0x20) > 0x5E
+    return not bad
+
+
+cdef inline str _text(const unsigned char* text, Py_ssize_t length):
+    return PyUnicode_DecodeUTF8(<const char*>text, length, NULL)
+
+
+cdef inline bint _waybill(const unsigned char* text, Py_ssize_t length) noexcept:
+    cdef Py_ssize_t i
+    cdef unsigned char good = 1
+    for i in range(length):
+        good &= _WAYBILL_CHARACTERS[text[i]]
+    return good
+
+
+cdef class EventLoop:
+    """Reads the events of batches; see ScanReader, whose bounds it is given."""
+
+    cdef unsigned char plain[ONE_BYTE_CODES]
+    cdef int64_t occurred_at_ms_min
+    cdef int partition_count
+    # Short texts that are valid though they are not of printable ASCII.
+    cdef public set texts
+
+    def __init__(self, plain_codes, int64_t occurred_at_ms_min, int partition_count):
+        cdef int code
+        for code in range(ONE_BYTE_CODES):
+            self.plain[code] = code in plain_codes
+        self.occurred_at_ms_min = occurred_at_ms_min
+        self.partition_count = partition_count
+        self.texts = set()
+
+    def read(self, bytes request, int events_field, int64_t latest_ms, read_closely):
+        """The scans of a batch by partition, and how many events it has.
+
+        None if the message holds anything but one batch id before the events.
+        """
+        cdef const unsigned char* data = <const unsigned char*>PyBytes_AS_STRING(request)
+        cdef const unsigned char* end = data + PyBytes_GET_SIZE(request)
+        cdef const unsigned char* start
+        cdef int shift, index = 0
+        cdef Py_ssize_t length
+        cdef unsigned char tag = events_field << 3 | DELIMITED
+        cdef list scans = [[] for _ in range(self.partition_count)]
+        batch_id = ""
+        if data < end and data[0] == (1 << 3 | DELIMITED) != tag:
+            if end - data < 2 or data[1] > BATCH_ID_LENGTH_MAX or end - data < 2 + data[1]:
+                return None
+            if not _printable(data + 2, data[1]):
+                return None
+            batch_id = _text(data + 2, data[1])
+            data += 2 + data[1]
+        while data < end:
+            if data[0] != tag:
+                return None
+            data += 1
+            length = 0
+            shift = 0
+            while True:
+                if data >= end or shift > 21:
+                    return None
+                length |= <Py_ssize_t>(data[0] & 0x7F) << shift
+                shift += 7
+                data += 1
+                if (data - 1)[0] < 0x80:
+                    break
+            if length > end - data:
+                return None
+            self._event(index, data, length, latest_ms, scans, read_closely)
+            data += length
+            index += 1
+        return batch_id, scans, index
+
+    cdef int _event(
+        self, int index, const unsigned char* data, Py_ssize_t length, int64_t latest_ms,
+        list scans, read_closely,
+    ) except -1:
+        cdef const unsigned char* texts[FIELDS]
+        cdef Py_ssize_t lengths[FIELDS]
+        cdef const unsigned char* at = data
+        cdef const unsigned char* end = data + length
+        cdef int field, seen = 0, code = 0, shift
+        cdef uint64_t occurred_at_ms = 0, partition
+        cdef bint plain = True
+        for field in range(FIELDS):
+            lengths[field] = 0
+        while at < end:
+            field = at[0] >> 3
+            if field >= FIELDS or seen >> field & 1 or end - at < 2:
+                plain = False
+                break
+            seen |= 1 << field
+            if at[0] == CODE << 3 | VARINT:
+                code = at[1]
+                at += 2
+            elif at[0] == OCCURRED_AT_MS << 3 | VARINT:
+                at += 1
+                shift = 0
+                while True:
+                    if at >= end or shift > 49:
+                        plain = False
+                        break
+                    occurred_at_ms |= <uint64_t>(at[0] & 0x7F) << shift
+                    shift += 7
+                    at += 1
+                    if (at - 1)[0] < 0x80:
+                        break
+                if not plain:
+                    break
+            elif at[0] & 7 == DELIMITED and field != CODE and field != OCCURRED_AT_MS:
+                lengths[field] = at[1]
+                texts[field] = at + 2
+                at += 2
+                if lengths[field] > end - at or lengths[field] > ONE_BYTE_LENGTH_MAX:
+                    plain = False
+                    break
+                if lengths[field] > LENGTHS_MAX[field] or not _printable(at, lengths[field]):
+                    # Not ASCII: it may be known all the same.
+                    text = PyBytes_FromStringAndSize(<const char*>at, lengths[field])
+                    if field < FACILITY_CODE or text not in self.texts:
+                        plain = False
+                        break
+                at += lengths[field]
+            else:
+                plain = False
+                break
+        if plain:
+            plain = (
+                code < ONE_BYTE_CODES and self.plain[code]
+                and lengths[EVENT_ID] > 0
+                and lengths[WAYBILL_NUMBER] >= WAYBILL_NUMBER_LENGTH_MIN
+                and self.occurred_at_ms_min <= <int64_t>occurred_at_ms <= latest_ms
+                and _waybill(texts[WAYBILL_NUMBER], lengths[WAYBILL_NUMBER])
+            )
+        wire = PyBytes_FromStringAndSize(<const char*>data, length)
+        if not plain:
+            scan = read_closely(index, wire, latest_ms)
+            if scan is None:
+                return 0
+            key = scan[1]
+        else:
+            number = <bytes>PyBytes_FromStringAndSize(
+                <const char*>texts[WAYBILL_NUMBER], lengths[WAYBILL_NUMBER]
+            )
+            key = <bytes>xxh3_64_digest(number) + <bytes>number
+            event_id = _text(texts[EVENT_ID], lengths[EVENT_ID])
+            facility = ""
+            if lengths[FACILITY_CODE]:
+                facility = _text(texts[FACILITY_CODE], lengths[FACILITY_CODE])
+            scan = (index, key, event_id, code, code, occurred_at_ms, facility, 0, wire)
+        partition = _hash(<bytes>key) % <uint64_t>self.partition_count
+        (<list>scans[partition]).append(scan)
+        return 0
+
+
+cdef inline uint64_t _hash(bytes key) noexcept:
+    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(key)
+    cdef uint64_t value = 0
+    cdef int i
+    for i in range(8):
+        value = value << 8 | at[i]
+    return value

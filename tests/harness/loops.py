@@ -1,0 +1,22 @@
+"""The hot loops as tests take them: in Python and, where they were installed, compiled."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from trackd import compiled
+from trackd.store import planner, rows, statuses
+from trackd.wire import scans
+
+LOOPS = ["python", "compiled"] if compiled.is_compiled() else ["python"]
+
+
+@pytest.fixture(params=LOOPS, scope="module")
+def loops(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a module's tests once for each kind of loop that there is."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "python":
+            patch.setattr(planner, "_compiled", None)
+            patch.setattr(scans, "_compiled", None)
+            patch.setattr(statuses, "Rows", rows.Rows)
+        yield request.param
