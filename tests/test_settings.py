@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from trackd.address import Address, parse_address
 from trackd.configuration import effective, load
+from trackd.setting_file import SettingsError
 from trackd.setting_kinds import GIB, KIB, MIB, human_size
 from trackd.settings import (
     Settings,
-    SettingsError,
     env_of,
     flag_of,
     panel_of,
@@ -21,6 +21,7 @@ from trackd.settings import (
 _WITHOUT_LIMITS = {
     *("config", "data", "grpc", "metrics", "http", "advertise_host", "loop", "reflection"),
     *("log_level", "log_format", "unsafe_plaintext", "unsafe_accept_data_loss"),
+    *("secrets_key_file", "message_schemes", "unsafe_allow_local_webhooks"),
 }
 
 

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, InitSettingsSource, TomlConfigSettingsSource
 
+from trackd.setting_file import SettingsError, config_file
 from trackd.setting_kinds import NOT_A_SIZE, human_size
-from trackd.settings import Settings, SettingsError, config_file, env_of, flag_of, panel_of
+from trackd.settings import Settings, env_of, flag_of, panel_of
 
 
 @dataclass(frozen=True, slots=True)

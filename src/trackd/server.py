@@ -36,6 +36,7 @@ from trackd.store.errors import (
     WrongData,
 )
 from trackd.store.space import SpaceGuard
+from trackd.telling import notifications_running
 from trackd.wire.access import PartitionAccess
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
@@ -152,7 +153,13 @@ class Server:
             self._registry,
             is_whole=self._membership is None,
         )
-        async with self._neighbours() as neighbours, news as subscriptions:
+        async with (
+            self._neighbours() as neighbours,
+            news as subscriptions,
+            notifications_running(
+                self._settings, partitions, subscriptions, self._calls
+            ) as notifications,
+        ):
             everywhere = neighbours.beside(partitions, count) if neighbours else list(partitions)
             admin = AdminService(
                 partitions,
@@ -164,6 +171,8 @@ class Server:
             door = self._door = self._built_door(directory, everywhere, admin)
             if subscriptions:
                 door.add_subscriptions(self._calls, subscriptions, self._settings.consumers_max)
+            if notifications:
+                door.add_notifications(self._calls, notifications)
             if self._membership:
                 self._add_peers(door, directory, partitions)
             with self._metrics_served(partitions) as metrics:
@@ -332,7 +341,7 @@ class Server:
     @contextlib.contextmanager
     def _metrics_served(self, partitions: list[Partition]) -> Iterator[Address]:
         self._registry.register(PartitionCollector(partitions))
-        for flag in ("unsafe_plaintext", "unsafe_accept_data_loss"):
+        for flag in (name for name in Settings.model_fields if name.startswith("unsafe_")):
             if getattr(self._settings, flag):
                 _log.warning("an unsafe flag is in force", flag=flag)
                 self._metrics.unsafe_flags.labels(flag).set(1)

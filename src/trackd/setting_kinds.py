@@ -16,6 +16,7 @@ SERVING = "Serving"
 LOGS = "Logs"
 LIMITS = "Limits"
 MEMORY = "Memory and disk"
+NEWS = "Endpoints"
 UNSAFE = "Unsafe"
 
 

@@ -6,10 +6,8 @@ Precedence: flag, environment, file, default. Relative paths are relative to the
 Nothing here knows who reads a setting; `configuration.py` loads them and explains what is wrong.
 """
 
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ByteSize, model_validator
 from pydantic.fields import FieldInfo
@@ -21,6 +19,8 @@ from pydantic_settings import (
 )
 
 from trackd.address import parse_address
+from trackd.message_url import SCHEMES
+from trackd.setting_file import config_file
 from trackd.setting_kinds import (
     GIB,
     KIB,
@@ -28,6 +28,7 @@ from trackd.setting_kinds import (
     LOGS,
     MEMORY,
     MIB,
+    NEWS,
     SERVING,
     TIB,
     UNSAFE,
@@ -38,10 +39,6 @@ from trackd.setting_kinds import setting as _setting
 from trackd.setting_kinds import within as _within
 
 ENV_PREFIX = "TRACKD_"
-
-
-class SettingsError(ValueError):
-    """A setting cannot be used; the message names it, its value, its origin and the limit."""
 
 
 def _listen(text: str) -> str:
@@ -307,6 +304,34 @@ class Settings(BaseSettings):
         le=60,
     )
 
+    endpoints_max: int = _setting(
+        100,
+        NEWS,
+        "Endpoints that are told by the notifier; one more is refused with RESOURCE_EXHAUSTED. Each"
+        " takes one of `subscriptions_max`, too.",
+        ge=1,
+        le=10_000,
+    )
+    deliveries_kept_max: int = _setting(
+        200,
+        NEWS,
+        "Attempts in the delivery log of an endpoint; the oldest makes room for one more.",
+        ge=1,
+        le=1_000,
+    )
+    secrets_key_file: Path | None = _setting(
+        None,
+        NEWS,
+        "File of the key that the secrets of endpoints are encrypted with, made when the first is"
+        " kept; by default beside the data directory, with its name and .key.",
+    )
+    message_schemes: str = _setting(
+        ",".join(SCHEMES),
+        NEWS,
+        "Schemes of apprise that endpoints of kind MESSAGE may have, with commas between; another"
+        " one is refused.",
+    )
+
     unsafe_plaintext: bool = _setting(
         False,
         UNSAFE,
@@ -317,6 +342,12 @@ class Settings(BaseSettings):
         UNSAFE,
         "Start although acknowledged data is missing (exit code 78 otherwise), as a new data set:"
         " positions handed out before are refused.",
+    )
+
+    unsafe_allow_local_webhooks: bool = _setting(
+        False,
+        UNSAFE,
+        "Take endpoints on this machine, by http or https on any port: for trying things out.",
     )
 
     @classmethod
@@ -344,6 +375,9 @@ class Settings(BaseSettings):
                 )
         if self.commit_events_max > self.ingest_queue_events_max:
             raise ValueError("commit_events_max must not be larger than ingest_queue_events_max")
+        key, data = self.secrets_key_file, self.data.absolute()
+        if key is not None and key.absolute().is_relative_to(data):
+            raise ValueError(f"secrets_key_file = {key} must not be in the data directory {data}")
         return self
 
 
@@ -362,20 +396,3 @@ def flag_of(name: str) -> str:
 def env_of(name: str) -> str:
     """The environment's name of a setting."""
     return ENV_PREFIX + name.upper()
-
-
-def config_file(flags: Mapping[str, Any], environment: Mapping[str, Any]) -> Path | None:
-    """The TOML file to read, if any; pydantic-settings would take a missing one for empty."""
-    named = flags.get("config") or environment.get("config")
-    if named is None:
-        return None
-    path = Path(named).expanduser()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"config = {path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"config = {path}: is not TOML: {error}") from None
-    if "config" in values:
-        raise SettingsError(f"config = {path}: a file cannot name another file; remove `config`")
-    return path

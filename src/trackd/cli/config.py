@@ -7,7 +7,7 @@ import typer
 from trackd.cli.setting_flags import given, with_setting_flags
 from trackd.cli.terminal import USAGE, examples, fail
 from trackd.configuration import Effective, effective
-from trackd.settings import SettingsError
+from trackd.setting_file import SettingsError
 
 EPILOG = examples(
     "trackd config",

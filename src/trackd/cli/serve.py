@@ -14,7 +14,8 @@ from trackd import logs
 from trackd.cli.setting_flags import given, with_setting_flags
 from trackd.cli.terminal import USAGE, examples, fail
 from trackd.configuration import load
-from trackd.settings import Settings, SettingsError
+from trackd.setting_file import SettingsError
+from trackd.settings import Settings
 
 EPILOG = examples(
     "trackd serve",

@@ -28,6 +28,7 @@ class FilterFields:
     milestones: tuple[int, ...] = ()
     flags: tuple[int, ...] = ()
     facility_codes: tuple[str, ...] = ()
+    news_only: bool = False
 
     def made(self) -> Filter:
         """What it means. Raises UnusableFilter."""
@@ -36,6 +37,7 @@ class FilterFields:
             milestones=self.milestones,
             flags=self.flags,
             facility_codes=self.facility_codes,
+            news_only=self.news_only,
         )
 
 
@@ -91,7 +93,8 @@ class SubscriptionDocument:
         """The subscription in a document. Raises ValueError, KeyError, TypeError."""
         fields = orjson.loads(document)
         settings = fields["settings"]
-        asked = {name: tuple(values) for name, values in settings.pop("filter").items()}
+        asked = settings.pop("filter")
+        asked |= {name: tuple(value) for name, value in asked.items() if isinstance(value, list)}
         waits = tuple(settings.pop("retry_backoff_ms"))
         return cls(
             bytes.fromhex(fields["id"]),

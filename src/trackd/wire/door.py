@@ -14,10 +14,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from trackd.domain.validation import BATCH_EVENTS_MAX
-from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, tracking_pb2
+from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
 from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
+from trackd.wire.notification import NotificationService
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
 from trackd.wire.peers import PEER_CALLS_MAX, PeerService
 from trackd.wire.subscriptions import SubscriptionService
@@ -27,6 +28,7 @@ _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
 SERVICES = (_INGEST, _TRACKING, _ADMIN)
+_NOTIFICATION = notification_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name
 _FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].full_name
 _ADMIN_CALLS_MAX = 100
 # What a worker adds to a batch before another one gets it: a waybill number's normal form to each
@@ -119,6 +121,27 @@ class Door:
         consumers = Limit("consumers", consumers_max)
         consume = subscriptions.consume_changes
         self._add(calls, _FEED, "ConsumeChanges", consumers, consume, stream=True)
+
+    def add_notifications(self, calls: Calls, notifications: NotificationService) -> None:
+        """NotificationService."""
+        limit = Limit("calls about endpoints", _ADMIN_CALLS_MAX)
+        for method, behaviour in (
+            ("CreateEndpoint", notifications.create_endpoint),
+            ("GetEndpoint", notifications.get_endpoint),
+            ("ListEndpoints", notifications.list_endpoints),
+            ("UpdateEndpoint", notifications.update_endpoint),
+            ("RotateEndpointSecret", notifications.rotate_endpoint_secret),
+            ("TestEndpoint", notifications.try_endpoint),
+            ("DisableEndpoint", notifications.disable_endpoint),
+            ("EnableEndpoint", notifications.enable_endpoint),
+            ("DeleteEndpoint", notifications.delete_endpoint),
+            ("ListDeliveries", notifications.list_deliveries),
+            ("RecordDeliveries", notifications.record_deliveries),
+        ):
+            self._add(calls, _NOTIFICATION, method, limit, behaviour)
+        # They wait, each of a notifier.
+        waits = Limit("notifiers", _ADMIN_CALLS_MAX)
+        self._add(calls, _NOTIFICATION, "ListTargets", waits, notifications.list_targets)
 
     def add_peers(
         self, calls: Calls, peers: PeerService, ingest: IngestService, admin: AdminService

@@ -42,7 +42,7 @@ _log = structlog.get_logger()
 class SubscriptionCalls:
     """What endpoints need of the subscriptions; each raises what a caller is to be told."""
 
-    names: Callable[[], Iterable[str]]
+    names: Callable[[], Awaitable[Iterable[str]]]
     create: Callable[[Subscription], Awaitable[object]]
     update: Callable[[Subscription], Awaitable[object]]
     delete: Callable[[str], Awaitable[object]]
@@ -131,7 +131,7 @@ class Endpoints:
 
     async def reconcile(self) -> None:
         """Makes subscriptions and endpoints agree after a start."""
-        names = set(self._subscriptions.names())
+        names = set(await self._subscriptions.names())
         for name in names:
             endpoint_id = name.removeprefix(SUBSCRIPTION_PREFIX)
             if _OWN_SUBSCRIPTION.fullmatch(name) and endpoint_id not in self._records:

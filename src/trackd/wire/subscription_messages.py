@@ -5,6 +5,7 @@ A delivery is joined from slices: a change is its wire bytes already, made once 
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import grpc
 
@@ -127,14 +128,13 @@ def _filter_of(asked: ChangeFilter) -> FilterFields:
             tuple(sorted(set(asked.milestones))),
             tuple(sorted(set(asked.flags))),
             tuple(sorted(set(asked.facility_codes))),
+            asked.news_only,
         )
         wanted = made.made()
     except UnusableFilter as error:
         field = f"subscription.filter.{error.field}"
         raise invalid(field, str(error), "INVALID_FIELD", limit=error.limit) from None
-    return FilterFields(
-        tuple(sorted(wanted.waybill_numbers)), made.milestones, made.flags, made.facility_codes
-    )
+    return replace(made, waybill_numbers=tuple(sorted(wanted.waybill_numbers)))
 
 
 def start_of(asked: Subscription) -> str:
@@ -178,6 +178,7 @@ def subscription_message(document: SubscriptionDocument) -> Subscription:
         message.filter.milestones.extend(asked.milestones)  # type: ignore[arg-type] # numbers
         message.filter.flags.extend(asked.flags)  # type: ignore[arg-type] # of the enums
         message.filter.facility_codes.extend(asked.facility_codes)
+        message.filter.news_only = asked.news_only
     return message
 
 

@@ -1,0 +1,90 @@
+"""The endpoints of a server: built from its settings, served by its door, their log saved.
+
+Part of the wiring: started when the subscriptions are there, stopped when nobody calls any more.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+
+from trackd.opening import now_ms
+from trackd.partition import Partition
+from trackd.sealing import Seal
+from trackd.settings import Settings
+from trackd.store.documents import Documents
+from trackd.v1 import feed_pb2
+from trackd.wire.calls import Calls
+from trackd.wire.delivery_log import DeliveryLog
+from trackd.wire.endpoint_rules import UrlRules
+from trackd.wire.endpoints import Endpoints, SubscriptionCalls
+from trackd.wire.notification import NotificationService
+from trackd.wire.subscriptions import SubscriptionService
+
+
+@contextlib.asynccontextmanager
+async def notifications_running(
+    settings: Settings,
+    partitions: Sequence[Partition],
+    subscriptions: SubscriptionService | None,
+    calls: Calls,
+) -> AsyncIterator[NotificationService | None]:
+    """What answers for the endpoints; none where nobody answers for the subscriptions.
+
+    Raises DataDamaged or StorageFailed.
+    """
+    if subscriptions is None:
+        yield None
+        return
+    documents = Documents(partitions[0].engine, partitions[0].committer)
+    log = DeliveryLog(documents, kept_max=settings.deliveries_kept_max)
+    endpoints = Endpoints(
+        documents,
+        Seal(key_file(settings)),
+        _calls_of(subscriptions),
+        UrlRules(
+            allow_local=settings.unsafe_allow_local_webhooks,
+            message_schemes=tuple(settings.message_schemes.split(",")),
+        ),
+        endpoints_max=settings.endpoints_max,
+        now_ms=now_ms,
+    )
+    await endpoints.reconcile()
+    saving = asyncio.create_task(log.keep_saving())
+    try:
+        yield NotificationService(endpoints, log, calls)
+    finally:
+        saving.cancel()
+        await asyncio.gather(saving, return_exceptions=True)
+        await log.save()
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the key of the endpoints' secrets is: never inside the data directory."""
+    if settings.secrets_key_file is not None:
+        return settings.secrets_key_file
+    data = settings.data.absolute()
+    return data.with_name(f"{data.name}.key")
+
+
+def _calls_of(subscriptions: SubscriptionService) -> SubscriptionCalls:
+    """The subscriptions as endpoints need them, by the calls that everybody makes."""
+
+    async def names() -> Iterable[str]:
+        answer = await subscriptions.list_subscriptions(b"", None)
+        listed = feed_pb2.ListSubscriptionsResponse.FromString(answer).subscriptions
+        return [each.name for each in listed]
+
+    async def create(subscription: feed_pb2.Subscription) -> None:
+        request = feed_pb2.CreateSubscriptionRequest(subscription=subscription)
+        await subscriptions.create_subscription(request.SerializeToString(), None)
+
+    async def update(subscription: feed_pb2.Subscription) -> None:
+        request = feed_pb2.UpdateSubscriptionRequest(subscription=subscription)
+        await subscriptions.update_subscription(request.SerializeToString(), None)
+
+    async def delete(name: str) -> None:
+        request = feed_pb2.DeleteSubscriptionRequest(name=name)
+        await subscriptions.delete_subscription(request.SerializeToString(), None)
+
+    return SubscriptionCalls(names=names, create=create, update=update, delete=delete)
