@@ -29,6 +29,12 @@ class Scale:
     long_events: int = 20_000_000
     long_waybills: int = 2_000_000
     flushes: int = 500
+    watch_rate: float = 50_000
+    watch_seconds: float = 10
+    watchers: int = 200
+    catch_up_events: int = 1_000_000
+    loss_seconds: float = 10
+    subscription_waybills: int = 100_000
 
 
 SHORT = Scale(
@@ -47,6 +53,12 @@ SHORT = Scale(
     long_events=200_000,
     long_waybills=20_000,
     flushes=20,
+    watch_rate=5_000,
+    watch_seconds=1,
+    watchers=20,
+    catch_up_events=20_000,
+    loss_seconds=1,
+    subscription_waybills=3_000,
 )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bench.figures import Outcome
 from bench.plan import Bench
-from bench.scenarios import bare, batch_reads, curve, disk, half, ingest, long, singles, unary
+from bench.scenarios import bare, batch_reads, curve, disk, feed, half, ingest, long, singles, unary
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +33,11 @@ SCENARIOS = {
         "How late are answers at which load, up to all that is taken?", curve.measure, ("ingest",)
     ),
     "singles": Scenario("How many scans a second one at a time?", singles.measure),
+    "watch": Scenario("How late are news, and what do watchers cost?", feed.measure_watch),
+    "catch_up": Scenario("How fast is the past told?", feed.measure_catch_up),
+    "loss": Scenario("What does a watcher of everything take from ingest?", feed.measure_loss),
+    "subscription": Scenario(
+        "How many changes a second does a named subscription give out?", feed.measure_subscription
+    ),
     "long": Scenario("Does memory stay bounded, and what goes to disk?", long.measure),
 }
