@@ -15,11 +15,13 @@ import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
 from trackd.address import Address, parse_address
+from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.notifications import Notifications
 from trackd.notify.breaker import BreakerOptions
-from trackd.notify.courier import Consume, Courier, CourierOptions
+from trackd.notify.courier import Courier, CourierOptions
 from trackd.notify.figures import Figures
-from trackd.notify.messages.sender import MessageOptions, MessageSender
+from trackd.notify.message_options import message_options
+from trackd.notify.messages.sender import MessageSender
 from trackd.notify.outcome import Sender
 from trackd.notify.reports import Reports
 from trackd.notify.roster import Roster, Senders
@@ -36,17 +38,17 @@ _REPORT_TIMEOUT_S = 5.0
 _log = structlog.get_logger()
 
 
-async def run(settings: NotifySettings, consume: Consume) -> int:
+async def run(settings: NotifySettings) -> int:
     """Delivers until told to stop; the exit code."""
     os.umask(0o077)
     try:
-        return await _run(settings, consume)
+        return await _run(settings)
     except OSError as error:
         _log.error("the notifier failed", error=str(error))
         return EXIT_FAILED
 
 
-async def _run(settings: NotifySettings, consume: Consume) -> int:
+async def _run(settings: NotifySettings) -> int:
     registry = CollectorRegistry()
     figures = Figures(registry)
     stop_asked = asyncio.Event()
@@ -60,7 +62,7 @@ async def _run(settings: NotifySettings, consume: Consume) -> int:
             roster = Roster(
                 notifications,
                 senders,
-                _hire(settings, consume, reports, figures),
+                _hire(settings, reports, figures),
                 reports=reports,
                 figures=figures,
             )
@@ -77,7 +79,7 @@ async def _run(settings: NotifySettings, consume: Consume) -> int:
 
 
 def _hire(
-    settings: NotifySettings, consume: Consume, reports: Reports, figures: Figures
+    settings: NotifySettings, reports: Reports, figures: Figures
 ) -> Callable[[Target, Sender, Callable[[str, str], None]], Courier]:
     options = CourierOptions(
         slots=settings.endpoint_attempts_max,
@@ -87,6 +89,11 @@ def _hire(
             pause_s_max=settings.breaker_pause_s_max,
         ),
     )
+
+    def consume(subscription: str, deliveries_max: int) -> Consumer:
+        # The courier opens a new one itself, when its breaker lets it.
+        taking = ConsumerOptions(credits=deliveries_max, reconnects=False)
+        return Consumer(settings.server, subscription, options=taking)
 
     def hired(target: Target, sender: Sender, on_gone: Callable[[str, str], None]) -> Courier:
         return Courier(
@@ -112,16 +119,7 @@ async def _senders(settings: NotifySettings) -> AsyncIterator[Senders]:
             allow_local=settings.unsafe_allow_local_webhooks,
         )
     )
-    messages = MessageSender(
-        MessageOptions(
-            schemes=tuple(settings.message_schemes.split(",")),
-            allow_local=settings.unsafe_allow_local_webhooks,
-            tracking_link=settings.tracking_link,
-            threads=settings.message_threads,
-            timeout_s=settings.message_timeout_s,
-        ),
-        sms=sms_provider(settings),
-    )
+    messages = MessageSender(message_options(settings), sms=sms_provider(settings))
     try:
         yield {
             EndpointKind.ENDPOINT_KIND_WEBHOOK: webhooks,

@@ -4,13 +4,18 @@ Named and read as the server's are: flag, then environment (TRACKD_NOTIFY_…; T
 server), then default.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trackd.address import parse_address
 from trackd.message_url import SCHEMES
+from trackd.notify.messages.cities import read_cities
+from trackd.notify.messages.news import Kind
+from trackd.notify.messages.wording import WAYBILL_PLACE
 
 ENV_PREFIX = "TRACKD_NOTIFY_"
 
@@ -23,6 +28,33 @@ UNSAFE = "Unsafe"
 
 def _place(text: str) -> str:
     return str(parse_address(text))
+
+
+def _kinds(text: str) -> str:
+    for name in text.split(",") if text else ():
+        if name not in list(Kind):
+            raise ValueError(f"must be of {', '.join(Kind)}, with commas between")
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, LookupError):
+        raise ValueError("is no time zone, such as Asia/Shanghai") from None
+    return text
+
+
+def _cities(path: Path | None) -> Path | None:
+    if path is not None:
+        read_cities(path)
+    return path
+
+
+def _link(text: str) -> str:
+    if text and (not text.startswith("https://") or WAYBILL_PLACE not in text):
+        raise ValueError(f"must be https:// and hold {WAYBILL_PLACE}")
+    return text
 
 
 Place = Annotated[str, AfterValidator(_place)]
@@ -132,7 +164,22 @@ class NotifySettings(BaseSettings):
     message_timeout_s: float = _setting(
         30.0, MESSAGES, "Seconds of one text; beyond it the attempt has failed.", gt=0, le=50
     )
-    tracking_link: str = _setting(
+    message_urgent: Annotated[str, AfterValidator(_kinds)] = _setting(
+        "",
+        MESSAGES,
+        "Kinds of news that are told in quiet hours too, with commas between: correction,"
+        " milestone, problem, resolved, status.",
+    )
+    message_time_zone: Annotated[str, AfterValidator(_zone)] = _setting(
+        "Asia/Shanghai", MESSAGES, "The zone of times in texts, where an endpoint names none."
+    )
+    message_cities: Annotated[Path | None, AfterValidator(_cities)] = _setting(
+        None,
+        MESSAGES,
+        "CSV file with the columns facility_code,zh,en: the city that a text names as the place; a"
+        " facility that is not there is not told.",
+    )
+    tracking_link: Annotated[str, AfterValidator(_link)] = _setting(
         "", MESSAGES, "A URL with {waybill} in it that every text ends with; empty for none."
     )
     tencent_secret_id: str = _setting(
