@@ -109,7 +109,7 @@ def _run(flags: dict[str, str], settings: "Settings", *, seed: int, parcels: int
 def _settings(flags: dict[str, str]) -> "Settings":
     """The settings that the server will come to: by the same flags, environment and file."""
     from trackd.configuration import load
-    from trackd.settings import SettingsError
+    from trackd.setting_file import SettingsError
 
     try:
         return load(flags)

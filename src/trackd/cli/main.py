@@ -43,6 +43,8 @@ COMMANDS = (
     Command("stats", SERVER, "Show the figures of a running server."),
     Command("track", PARCELS, "Show where parcels are and what happened to them."),
     Command("ingest", PARCELS, "Send scans from a file: JSON lines, or CSV with a mapping."),
+    Command("endpoints", NEWS, "Keep who is told of changes by webhook or message."),
+    Command("notify", NEWS, "Deliver webhooks and messages to the endpoints of a server."),
     Command("receive", NEWS, "Receive webhooks, verify and print them, to try endpoints out."),
 )
 
