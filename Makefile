@@ -15,7 +15,7 @@ typed := $(wildcard src tests bench)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup run test test-tools torture lint format types proto proto-check proto-breaking \
-	bench bench-short load h2load image-check check requirements clean
+	bench bench-short load load-check image-check check requirements clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  \033[1m%-15s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,7 +73,7 @@ load: setup ## load as people make it: SHAPE=name [TARGET=host:port USERS=n DURA
 		$(if $(DURATION),--duration '$(DURATION)') $(if $(PROCESSES),--processes '$(PROCESSES)') \
 		$(if $(OBJECTIVES),--objectives '$(OBJECTIVES)') $(ARGS)
 
-h2load: setup ## look-ups by h2load and by our own generator, as a check of the latter
+load-check: setup ## look-ups by h2load and by our own generator, as a check of the latter
 	@$(bin)/python -m bench.h2load $(ARGS)
 
 image-check: setup ## run the Dockerfile's steps without a container engine

@@ -5,6 +5,8 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 
+from trackd.compiled import is_compiled
+
 _PACKAGES = ("trackd", "grpcio", "protobuf", "rocksdict", "uvloop", "xxhash")
 
 
@@ -24,6 +26,7 @@ def version_facts() -> dict[str, str]:
     """Python's version and those of what the hot path is made of."""
     return {
         "Python": platform.python_version(),
+        "loops": "compiled" if is_compiled() else "Python",
         **{package: version(package) for package in _PACKAGES},
     }
 

@@ -88,6 +88,7 @@ def _plot(panel: Any, lines: Lines, *, x: str, y: str, title: str, marker: str =
     for name, points in lines.items():
         if points:
             panel.plot(*zip(*points, strict=True), label=name, marker=marker, linewidth=1.2)
+    panel.set_xlim(left=0)
     panel.set_title(title, fontsize="medium")
     panel.set_xlabel(x)
     panel.set_ylabel(y)
