@@ -95,9 +95,9 @@ class Counter:
         """Whether it was in flight."""
         return self.lanes.park(position, consumer, self.now_ms, reason=reason)
 
-    def gone(self, consumer: int = 1) -> int:
+    def gone(self, consumer: int = 1, *, untried: bool = False) -> int:
         """How much it had."""
-        return self.lanes.gone(consumer, self.now_ms)
+        return self.lanes.gone(consumer, self.now_ms, untried=untried)
 
     def pass_time(self, ms: int) -> list[int]:
         """The consumers whose deliveries timed out."""

@@ -128,13 +128,14 @@ class LanesMachine(RuleBasedStateMachine):
         assert self.counter.park(one.position, consumer=one.consumer)
         self.park_head(waybill)
 
-    @rule(consumer=st.sampled_from(CONSUMERS))
-    def gone(self, consumer: int) -> None:
-        """A consumer goes away."""
+    @rule(consumer=st.sampled_from(CONSUMERS), untried=st.booleans())
+    def gone(self, consumer: int, untried: bool) -> None:
+        """A consumer goes away, in order or not."""
         lost = [(w, one) for w, one in self.model.flight() if one.consumer == consumer]
-        assert self.counter.gone(consumer) == len(lost)
+        assert self.counter.gone(consumer, untried=untried) == len(lost)
         for waybill, one in lost:
             one.consumer = 0
+            one.attempts -= untried
             if one.attempts >= self.lane_rules.max_attempts:
                 self.park_head(waybill)
 

@@ -100,9 +100,8 @@ class Lanes:
 
     def next_due_ms(self) -> int | None:
         """When `tick` has something to do at the earliest; None: never, as things are."""
-        due = [self._next_deadline_ms] if self._flight else []
-        if (waits_until_ms := self._backoff.next_due_ms) is not None:
-            due.append(waits_until_ms)
+        deadline_ms = self._next_deadline_ms if self._flight else None
+        due = [each for each in (deadline_ms, self._backoff.next_due_ms) if each is not None]
         return min(due, default=None)
 
     # What is read, and what was there before.
@@ -173,10 +172,8 @@ class Lanes:
         starves = not self._ready and len(self._open) >= bounds.ahead_max
         enough = bounds.ahead_max * 3 // 4 if starves else bounds.ahead_max
         while len(self._open) > enough or progress.window > bounds.window_max // 2:
-            item = self.oldest_open
-            if item is None or item.lane.state is LaneState.READY:
-                return
-            if len(self._kept) >= bounds.kept_max:
+            item, is_full = self.oldest_open, len(self._kept) >= bounds.kept_max
+            if item is None or item.lane.state is LaneState.READY or is_full:
                 return
             self._keep(item)
 
@@ -275,11 +272,15 @@ class Lanes:
         self._park(item, now_ms)
         return True
 
-    def gone(self, consumer: int, now_ms: int) -> int:
-        """The consumer is gone; what it had goes out again, first of all. How much that was."""
+    def gone(self, consumer: int, now_ms: int, *, untried: bool = False) -> int:
+        """The consumer is gone; what it had goes out again, first of all. How much that was.
+
+        untried: it left in order, which is no failed attempt.
+        """
         lost = [item for item in self._flight.values() if item.consumer == consumer]
         for item in reversed(lost):
             self._landed(item.position, consumer)
+            item.attempts -= untried
             if item.attempts >= self.rules.max_attempts:
                 item.reason = "the consumer went away"
                 self._park(item, now_ms)

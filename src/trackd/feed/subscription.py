@@ -153,12 +153,12 @@ class Subscription:
         self._wake.set()
         return consumer
 
-    def leave(self, consumer: Consumer) -> None:
-        """A consumer goes; what it had goes out again."""
+    def leave(self, consumer: Consumer, *, in_order: bool) -> None:
+        """A consumer goes; what it had goes out again, and was not tried if it went in order."""
         self._consumers.pop(consumer.number, None)
         now_ms = self._now_ms()
         for share in self.shares:
-            if share.lanes.gone(consumer.number, now_ms):
+            if share.lanes.gone(consumer.number, now_ms, untried=in_order):
                 self._said(share)
 
     def ack(self, consumer: Consumer, share: Share, positions: Sequence[int]) -> None:

@@ -65,16 +65,23 @@ async def serve_consumer(
             _stopped(stopping_told),
         )
     ]
+    in_order = False
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        # The caller has no more to say, or is told that this is the end.
+        in_order = tasks[-1].done() or consumer.ended is not None or _is_well(tasks[0])
         for task in tasks:
             if task.done():
                 task.result()
     finally:
-        subscription.leave(consumer)
+        subscription.leave(consumer, in_order=in_order)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _is_well(task: "asyncio.Task[None]") -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 async def _listen(reader: Any, told: "_Told") -> None:
