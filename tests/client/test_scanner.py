@@ -76,7 +76,7 @@ async def test_several_batches_are_in_flight(server: FaultServer, quick: Scanner
         # The server reads one batch at a time; what the others wait in is the connection.
         assert server.received == 1
         assert scanner.counts.waiting == 300
-        assert scanner._opened.uplink._window.in_flight == quick.batches_in_flight_max
+        assert scanner._opened.uplink._uplinks[0]._window.in_flight == quick.batches_in_flight_max
         server.answering.set()
         await scanner.flush()
     assert server.shelf.arrived == SCANS

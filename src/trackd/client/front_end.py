@@ -4,7 +4,7 @@ Reads only. Nothing here takes scans in; which channel serves a waybill is decid
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,6 +14,7 @@ from grpc import aio
 
 from trackd.client.channel import Channels, call_with_retries
 from trackd.client.options import LOOKUP_WAYBILLS_LIMIT, PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.domain.validation import normal_waybill_number
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.tracking_pb2 import (
     BatchGetStatusRequest,
@@ -68,7 +69,7 @@ class FrontEnd:
     ) -> ShipmentStatus:
         """Where one shipment is; WaybillNotFound where no scan of it was ever accepted."""
         response = await call_with_retries(
-            self._stub(waybill_number).GetStatus,
+            lambda request, timeout: self._stub(waybill_number).GetStatus(request, timeout=timeout),
             GetStatusRequest(waybill_number=waybill_number, min_position=min_position),
             timeout_ms=self._timeout_ms(timeout_ms),
             backoff=self._options.backoff,
@@ -94,15 +95,19 @@ class FrontEnd:
         async def look_up(part: Sequence[str]) -> BatchGetStatusResponse:
             async with turns:
                 return await call_with_retries(
-                    self._stub(part[0]).BatchGetStatus,
+                    lambda request, timeout: self._stub(part[0]).BatchGetStatus(
+                        request, timeout=timeout
+                    ),
                     BatchGetStatusRequest(waybill_numbers=part, min_position=min_position),
                     timeout_ms=round((ends_at - loop.time()) * 1000),
                     backoff=self._options.backoff,
                 )
 
-        look_ups = [asyncio.create_task(look_up(part)) for part in _parts(waybill_numbers)]
+        numbers = list(dict.fromkeys(waybill_numbers))
+        parts = _parts(numbers, self._channels.owner_of)
+        look_ups = [asyncio.create_task(look_up(part)) for part in parts]
         try:
-            return _merged(await asyncio.gather(*look_ups))
+            return _merged(numbers, await asyncio.gather(*look_ups))
         finally:
             # After a failure the rest of the answers is of no use to anybody.
             for each in look_ups:
@@ -145,7 +150,9 @@ class FrontEnd:
     ) -> GetTimelineResponse:
         """One page: `page_size` of 1-500 events, 0 for the server's default of 100."""
         return await call_with_retries(
-            self._stub(waybill_number).GetTimeline,
+            lambda request, timeout: self._stub(waybill_number).GetTimeline(
+                request, timeout=timeout
+            ),
             GetTimelineRequest(
                 waybill_number=waybill_number,
                 order=order,
@@ -213,16 +220,19 @@ class FrontEnd:
         return self._options.deadline_ms if timeout_ms is None else timeout_ms
 
 
-def _parts(waybill_numbers: Iterable[str]) -> list[list[str]]:
-    """The numbers in calls of the size allowed, repeats left out; one channel serves them all."""
-    numbers = list(dict.fromkeys(waybill_numbers))
+def _parts(numbers: Sequence[str], owner_of: Callable[[str], str]) -> list[list[str]]:
+    """The numbers by owner, in calls of the size allowed; one channel serves a call."""
+    by_owner: dict[str, list[str]] = {}
+    for number in numbers:
+        by_owner.setdefault(owner_of(number), []).append(number)
     return [
-        numbers[start : start + LOOKUP_WAYBILLS_LIMIT]
-        for start in range(0, len(numbers), LOOKUP_WAYBILLS_LIMIT)
+        of_owner[start : start + LOOKUP_WAYBILLS_LIMIT]
+        for of_owner in by_owner.values()
+        for start in range(0, len(of_owner), LOOKUP_WAYBILLS_LIMIT)
     ]
 
 
-def _merged(responses: Iterable[BatchGetStatusResponse]) -> Statuses:
+def _merged(numbers: Sequence[str], responses: Sequence[BatchGetStatusResponse]) -> Statuses:
     """One answer. Two spellings of a number in different calls are one waybill: it is kept once."""
     found: dict[str, ShipmentStatus] = {}
     missing: dict[str, None] = {}
@@ -230,4 +240,9 @@ def _merged(responses: Iterable[BatchGetStatusResponse]) -> Statuses:
         for status in response.statuses:
             found.setdefault(status.waybill_number, status)
         missing |= dict.fromkeys(response.missing_waybill_numbers)
+    if len(responses) > 1:
+        # The calls were cut by owner: back into the order of the request.
+        order = [normal_waybill_number(number) or number for number in numbers]
+        found = {number: found[number] for number in order if number in found}
+        missing = {number: None for number in order if number in missing}
     return Statuses(found=list(found.values()), missing=list(missing))

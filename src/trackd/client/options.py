@@ -30,6 +30,16 @@ CONNECT_TIMEOUT_MS = 5_000
 RECONNECT_MS_INITIAL = 100
 RECONNECT_MS_MAX = 5_000
 
+# How long the question for the layout of the data may take, and how often it is asked while it has
+# no answer or an owner cannot be reached.
+TOPOLOGY_TIMEOUT_S = 2.0
+TOPOLOGY_AGE_S = 1.0
+# How often a link that goes through another worker looks whether its owner can be reached again.
+STRAIGHT_AGAIN_S = 5.0
+# Scans that a scanner takes out of order: while one owner is away, those of the others go on until
+# so many wait for it.
+AHEAD_EVENTS_MAX = 20_000
+
 # What a server may ask a client to wait at most; a longer RetryInfo is cut to it.
 RETRY_AFTER_MS_MAX = 60_000
 

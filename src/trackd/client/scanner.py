@@ -15,12 +15,13 @@ from typing import Self
 import grpc
 
 from trackd.client.channel import Channels, call_with_retries
+from trackd.client.dispatch import Dispatch
 from trackd.client.errors import InvalidRequest, ScansNotSent, TrackdError
 from trackd.client.events import RejectedScan
 from trackd.client.options import EVENT_BYTES_MAX, ScannerOptions
 from trackd.client.outbox import MemoryOutbox, Outbox, SpoolOutbox
 from trackd.client.spool import Spool
-from trackd.client.uplink import ScanCounts, Uplink
+from trackd.client.uplink import ScanCounts
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, AppendEventsResponse
 from trackd.v1.ingest_pb2_grpc import IngestServiceStub
@@ -129,7 +130,7 @@ class Scanner:
         else:
             outbox = SpoolOutbox(self._spool, level=await asyncio.to_thread(self._spool.level))
         channels = Channels(self._server, credentials=self._credentials)
-        uplink = Uplink(
+        uplink = Dispatch(
             outbox=outbox,
             channels=channels,
             options=self._options,
@@ -198,7 +199,7 @@ class Scanner:
 class _OpenScanner:
     """What exists from `open` on, and the task that carries."""
 
-    def __init__(self, *, outbox: Outbox, uplink: Uplink, channels: Channels) -> None:
+    def __init__(self, *, outbox: Outbox, uplink: Dispatch, channels: Channels) -> None:
         self.outbox = outbox
         self.uplink = uplink
         self.append_events = IngestServiceStub(channels.any()).AppendEvents

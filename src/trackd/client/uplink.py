@@ -15,10 +15,9 @@ from google.protobuf.message import DecodeError
 from grpc import aio
 
 from trackd.client.backoff import Backoff
-from trackd.client.channel import Channels
 from trackd.client.errors import MESSAGE_TOO_LARGE, SpoolFull, TrackdError, error_of
 from trackd.client.events import RejectedScan
-from trackd.client.options import ScannerOptions
+from trackd.client.options import STRAIGHT_AGAIN_S, ScannerOptions
 from trackd.client.outbox import Outbox
 from trackd.client.window import AnswerMismatch, Batch, RejectedEntry, Window
 from trackd.v1 import ingest_pb2
@@ -52,6 +51,10 @@ class _LinkLost(Exception):
     """The call ended, or should, without a status that says why."""
 
 
+class _Moved(Exception):
+    """The call was given up for a better way to the same place."""
+
+
 # What another try may mend. An answer that cannot be read counts among them: nothing was settled by
 # it.
 _LINK_FAILURES = (
@@ -61,6 +64,7 @@ _LINK_FAILURES = (
     DecodeError,
     SpoolFull,
     _LinkLost,
+    _Moved,
 )
 
 
@@ -77,11 +81,12 @@ class Uplink:
         self,
         *,
         outbox: Outbox,
-        channels: Channels,
+        channel: Callable[[], aio.Channel],
         options: ScannerOptions,
         on_rejection: Callable[[RejectedScan], None] | None,
+        on_link_lost: Callable[[], None],
     ) -> None:
-        """Idle until `run`."""
+        """Idle until `run`. channel: which one to take, asked for each attempt."""
         self._outbox = outbox
         self._options = options
         self._on_rejection = on_rejection
@@ -91,13 +96,8 @@ class Uplink:
             batches_in_flight_max=options.batches_in_flight_max,
         )
         self._backoff = Backoff(options.backoff)
-        # Bytes out, as they were taken: a scan that is sent again is the same to the last byte.
-        self._stream_events: aio.StreamStreamMultiCallable[bytes, StreamEventsResponse]
-        self._stream_events = channels.any().stream_stream(
-            f"/{_SERVICE}/StreamEvents",
-            request_serializer=None,
-            response_deserializer=StreamEventsResponse.FromString,
-        )
+        self._channel = channel
+        self._on_link_lost = on_link_lost
         self._accepted = self._duplicates = self._rejected = 0
         self._finishing = False
         self._overdue: asyncio.Timeout | None = None
@@ -136,21 +136,38 @@ class Uplink:
                 await asyncio.sleep(await self._after(failure))
 
     async def _carry_over_one_call(self) -> None:
-        call: _Call = self._stream_events()
+        # Bytes out, as they were taken: a scan that is sent again is the same to the last byte.
+        channel = self._channel()
+        stream_events: aio.StreamStreamMultiCallable[bytes, StreamEventsResponse]
+        stream_events = channel.stream_stream(
+            f"/{_SERVICE}/StreamEvents",
+            request_serializer=None,
+            response_deserializer=StreamEventsResponse.FromString,
+        )
+        call: _Call = stream_events()
+        another_way = asyncio.create_task(self._another_way(channel))
         sending = asyncio.create_task(self._send(call))
         settling = asyncio.create_task(self._settle_answers(call))
         try:
-            await asyncio.wait({sending, settling}, return_when=asyncio.FIRST_EXCEPTION)
+            await _until_over({sending, settling}, another_way)
+            moves = another_way.done()
         finally:
             call.cancel()
-            sending.cancel()
-            settling.cancel()
-            outcomes = await asyncio.gather(settling, sending, return_exceptions=True)
+            for task in (sending, settling, another_way):
+                task.cancel()
+            outcomes = await asyncio.gather(settling, sending, another_way, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
+        if moves:
+            raise _Moved
         if not self._finishing:
             raise _LinkLost("the call was cancelled")
+
+    async def _another_way(self, taken: aio.Channel) -> None:
+        """Returns when another channel is to be taken than the one that is."""
+        while self._channel() is taken:  # noqa: ASYNC110 (gRPC tells nobody that it is up again)
+            await asyncio.sleep(STRAIGHT_AGAIN_S)
 
     async def _send(self, call: _Call) -> None:
         """Returns when nothing more is to be sent, or to nobody: the answers then say why."""
@@ -241,6 +258,9 @@ class Uplink:
 
     async def _after(self, failure: Exception) -> float:
         """Puts the window right after a failure; returns how many seconds to wait."""
+        if isinstance(failure, _Moved):
+            self._window.link_lost()
+            return 0.0
         error = _as_trackd_error(failure)
         if _is_refusal(failure, error) and self._window.in_flight:
             # Not a fault of the link: look for the scan at fault without growing pauses.
@@ -252,6 +272,7 @@ class Uplink:
         self.link_error = error
         self._window.link_lost()
         self._outbox.changed.fire()
+        self._on_link_lost()
         return self._backoff.next_s(at_least_ms=error.retry_after_ms)
 
     async def _reject_refused(self, batch: Batch, error: TrackdError) -> None:
@@ -266,6 +287,17 @@ class Uplink:
         except SpoolFull as full:
             # It stays where it is and is refused again once there is room to say so.
             self.link_error = full
+
+
+async def _until_over(
+    working: "set[asyncio.Task[None]]", another_way: "asyncio.Task[None]"
+) -> None:
+    """Returns when all work is done, one of it has failed, or there is another way."""
+    while working and not another_way.done():
+        done, _ = await asyncio.wait({*working, another_way}, return_when=asyncio.FIRST_COMPLETED)
+        if any(not task.cancelled() and task.exception() for task in done):
+            return
+        working = working - done
 
 
 def _rejected_scan(rejected: RejectedEntry) -> RejectedScan:
