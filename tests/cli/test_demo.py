@@ -1,5 +1,6 @@
 """`trackd demo` shows a newcomer parcels within moments, and what it prints works as printed."""
 
+import re
 import shlex
 import signal
 import socket
@@ -91,11 +92,16 @@ def test_the_commands_that_it_prints_work_as_printed(demo: Demo, trackd: Trackd)
     assert "Delivered" in shown
     assert "已签收" in shown
     assert "0 rejected" in demo.said
+    webhooks = re.search(r"([\d,]+) webhooks received and verified, 0 repeats", demo.said)
+    assert webhooks
+    assert int(webhooks[1].replace(",", "")) > 100
+    assert demo.said.count("  204 verified ") == 3
     assert demo.stop() == 0
     first = trackd("check", demo.data)
     assert (first.code, first.out) == (0, f"{demo.data}: all is well\n")
     again = demo.start()
     assert set(again).isdisjoint(commands), "a second run brings parcels of its own"
+    assert " webhooks received and verified, 0 repeats" in demo.said
     assert demo.stop(signal.SIGTERM) == 0
     assert trackd("check", demo.data).code == 0
 

@@ -1,4 +1,4 @@
-"""`trackd demo`: a server with parcels in it, and the commands to look them up."""
+"""`trackd demo`: a server with parcels in it, webhooks about them, and commands to look them up."""
 
 import asyncio
 import secrets
@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackd.cli.server_option import DEFAULT_SERVER
-from trackd.cli.terminal import USAGE, examples, fail, note, results
+from trackd.cli.terminal import DONE, USAGE, examples, fail, note, results
 
 if TYPE_CHECKING:
-    from trackd.cli.showcase.child import ServerChild
+    from trackd.cli.showcase.child import Child
     from trackd.cli.showcase.courier import Courier
     from trackd.cli.showcase.picks import Pick
+    from trackd.cli.showcase.pushes import Pushes
     from trackd.settings import Settings
 
 EPILOG = examples(
@@ -26,6 +27,8 @@ EPILOG = examples(
     "trackd demo --data demo-data --grpc 127.0.0.1:60551 --metrics 127.0.0.1:0",
 )
 
+# The demo's receiver is on this machine.
+_LOCAL_WEBHOOKS = "--unsafe-allow-local-webhooks"
 
 Data = Annotated[
     str | None,
@@ -72,7 +75,8 @@ def command(
 
     The network first makes the scans of its last six days, at a steady rate: parcels picked up,
     sorted, delivered, returned, held by customs, damaged; some scans late, some twice. Then it
-    prints the commands to look such parcels up, and goes on as time goes by until Ctrl-C.
+    prints the commands to look such parcels up, and goes on as time goes by until Ctrl-C. Beside
+    it a notifier delivers the news by signed webhooks, which a receiver in the demo verifies.
 
     Run it again on the same data, and more parcels are added.
     """
@@ -85,24 +89,32 @@ def command(
 
 
 def _run(flags: dict[str, str], settings: "Settings", *, seed: int, parcels: int, rate: int) -> int:
-    """Starts the server, streams until told to stop, stops the server; its exit code."""
-    from trackd.cli.showcase.child import ServerChild, ServerEndedError
+    """Starts server and notifier, streams until told to stop, stops them; the server's exit code.
+
+    Both are started before gRPC is used here.
+    """
+    from trackd.cli.showcase import child
+    from trackd.cli.showcase.child import ChildEndedError
 
     log = settings.data.with_name(settings.data.name + ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
-    child = ServerChild(words, log=log)
+    children = [child.server([*words, _LOCAL_WEBHOOKS], log=log)]
+    code = DONE
     try:
-        child.wait_until_ready()
-        note(f"The server is ready at {child.grpc}: data in {settings.data}, its log in {log}")
-        asyncio.run(_stream(child, seed=seed, parcels=parcels, rate=rate))
-        note("The network has stopped. Stopping the server ...")
-    except ServerEndedError as error:
+        grpc, _ = children[0].wait_until_ready().places
+        note(f"The server is ready at {grpc}: data in {settings.data}, its log in {log}")
+        children.append(child.notifier(grpc, [_LOCAL_WEBHOOKS], log=log))
+        children[1].wait_until_ready()
+        asyncio.run(_stream(children, seed=seed, parcels=parcels, rate=rate))
+        note("The network has stopped. Stopping the notifier and the server ...")
+    except ChildEndedError as error:
         fail(str(error), code=error.code)
     except KeyboardInterrupt:
         note("Stopping ...")
     finally:
-        code = child.stop()
+        for each in reversed(children):
+            code = each.stop()
     return code
 
 
@@ -130,16 +142,18 @@ def _refuse_taken_ports(settings: "Settings") -> None:
             )
 
 
-async def _stream(child: "ServerChild", *, seed: int, parcels: int, rate: int) -> None:
-    """Streams until told to stop; ServerEndedError if the server goes away."""
+async def _stream(children: "list[Child]", *, seed: int, parcels: int, rate: int) -> None:
+    """Streams until told to stop; ChildEndedError if the server or the notifier goes away."""
     from trackd.cli.showcase.courier import Courier
+    from trackd.cli.showcase.pushes import Pushes
 
     loop = asyncio.get_running_loop()
-    courier = Courier(child.grpc, seed=seed, parcels=parcels, rate=rate)
+    grpc = children[0].places[0]
+    courier = Courier(grpc, seed=seed, parcels=parcels, rate=rate)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, courier.stop)
-    work = asyncio.create_task(_show(courier, child, seed=seed))
-    watch = asyncio.create_task(_watch(child))
+    work = asyncio.create_task(_show(courier, Pushes(grpc), children[0], seed=seed))
+    watch = asyncio.create_task(_watch(children))
     await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
     unfinished = work if watch.done() else watch
     unfinished.cancel()
@@ -149,32 +163,47 @@ async def _stream(child: "ServerChild", *, seed: int, parcels: int, rate: int) -
     (watch if watch.done() and not watch.cancelled() else work).result()
 
 
-async def _watch(child: "ServerChild") -> None:
+async def _watch(children: "list[Child]") -> None:
     while True:
-        child.check()
+        for child in children:
+            child.check()
         await asyncio.sleep(0.5)
 
 
-async def _show(courier: "Courier", child: "ServerChild", *, seed: int) -> None:
+async def _show(courier: "Courier", pushes: "Pushes", child: "Child", *, seed: int) -> None:
     from trackd.cli.showcase.courier import DAYS
     from trackd.cli.showcase.picks import pick
-    from trackd.cli.showcase.screen import screen, summary
+    from trackd.cli.showcase.screen import pushes_summary, screen, summary
 
     shown = screen()
-    async with courier:
+    async with pushes, courier:
         note(f"A courier network (seed {seed}) catches up with its last {DAYS} days.")
         with shown:
-            await courier.catch_up(shown.catching_up)
+            await courier.catch_up(lambda figures: shown.catching_up(figures, pushes.figures()))
         note(summary(courier.figures()))
         if not courier.stopped:
-            _print_commands(child, await pick(child.grpc, courier.waybills))
+            await pushes.settle()
+            note(pushes_summary(pushes.figures()))
+            _print_webhooks(pushes)
+            _print_commands(child, await pick(child.places[0], courier.waybills))
             with shown:
-                await courier.go_on(shown.going_on)
+                await courier.go_on(lambda figures: shown.going_on(figures, pushes.figures()))
 
 
-def _print_commands(child: "ServerChild", picks: "list[Pick]") -> None:
+def _print_webhooks(pushes: "Pushes") -> None:
+    """The latest ones, as `trackd receive` would print them."""
+    from trackd.cli.receive import line_of
+    from trackd.domain.catalogue import Language
+
+    lines = ["", "The latest webhooks, as their receiver saw them:", ""]
+    lines += [f"  {line_of(received, Language.EN)}" for received in pushes.figures().latest]
+    results().print("\n".join(lines), soft_wrap=True)
+
+
+def _print_commands(child: "Child", picks: "list[Pick]") -> None:
     trackd = _own_command()
-    server = "" if child.grpc == DEFAULT_SERVER else f" --server {child.grpc}"
+    grpc, metrics = child.places
+    server = "" if grpc == DEFAULT_SERVER else f" --server {grpc}"
     width = max(len(pick.what) for pick in picks)
     lines = ["", "Look parcels up, in another terminal:", ""]
     lines += [
@@ -184,7 +213,8 @@ def _print_commands(child: "ServerChild", picks: "list[Pick]") -> None:
         "",
         f"  [dim]{'in Chinese':{width}}[/dim]  {trackd} track {picks[0].waybill}{server} --lang zh",
         f"  [dim]{'figures':{width}}[/dim]  {trackd} stats --watch{server}",
-        f"  [dim]{'metrics':{width}}[/dim]  curl http://{child.metrics}/metrics",
+        f"  [dim]{'endpoints':{width}}[/dim]  {trackd} endpoints list{server}",
+        f"  [dim]{'metrics':{width}}[/dim]  curl http://{metrics}/metrics",
         "",
         "The server keeps running and the network goes on. Ctrl-C stops both.",
     ]

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from trackd.cli.showcase.courier import Figures
+from trackd.cli.showcase.pushes import Pushed
 from trackd.cli.words import code_text, local_time
 from trackd.domain.catalogue import Language
 
@@ -45,10 +46,10 @@ class Screen(Protocol):
         traceback: TracebackType | None,
     ) -> None: ...
 
-    def catching_up(self, figures: Figures) -> None:
+    def catching_up(self, figures: Figures, pushed: Pushed) -> None:
         """Called many times a second."""
 
-    def going_on(self, figures: Figures) -> None:
+    def going_on(self, figures: Figures, pushed: Pushed) -> None:
         """Called once a second."""
 
 
@@ -83,14 +84,15 @@ class Terminal:
         self._progress.stop()
         self._caught_up = True
 
-    def catching_up(self, figures: Figures) -> None:
+    def catching_up(self, figures: Figures, pushed: Pushed) -> None:
         """Moves the bar."""
-        told = _told(figures, rate=self._rate.at(figures.sent))
+        told = _told(figures, pushed, rate=self._rate.at(figures.sent))
         self._progress.update(self._task, completed=figures.share, description=told)
 
-    def going_on(self, figures: Figures) -> None:
+    def going_on(self, figures: Figures, pushed: Pushed) -> None:
         """Tells of the latest scan."""
-        self._progress.update(self._task, completed=1.0, description=_told_live(figures))
+        told = _told_live(figures, pushed)
+        self._progress.update(self._task, completed=1.0, description=told)
 
 
 class Log:
@@ -111,18 +113,18 @@ class Log:
     ) -> None:
         pass
 
-    def catching_up(self, figures: Figures) -> None:
+    def catching_up(self, figures: Figures, pushed: Pushed) -> None:
         """Says how far it is, when it is time."""
         rate = self._rate.at(figures.sent)
         if monotonic() - self._said >= _LINE_INTERVAL_S:
             self._said = monotonic()
-            typer.echo(f"{figures.share:4.0%}  {_told(figures, rate=rate)}", err=True)
+            typer.echo(f"{figures.share:4.0%}  {_told(figures, pushed, rate=rate)}", err=True)
 
-    def going_on(self, figures: Figures) -> None:
+    def going_on(self, figures: Figures, pushed: Pushed) -> None:
         """Tells of the latest scan, when it is time."""
         if monotonic() - self._said >= _QUIET_LINE_INTERVAL_S:
             self._said = monotonic()
-            typer.echo(_told_live(figures), err=True)
+            typer.echo(_told_live(figures, pushed), err=True)
 
 
 def screen() -> Screen:
@@ -139,20 +141,31 @@ def summary(figures: Figures) -> str:
     )
 
 
-def _told(figures: Figures, *, rate: float) -> str:
-    at = local_time(figures.at_ms)
+def pushes_summary(pushed: Pushed) -> str:
+    """What the receiver of the demo has had."""
+    wrong = f", {pushed.refused:,} REFUSED" if pushed.refused else ""
     return (
-        f"{at:%a %H:%M}  {figures.sent:,} scans, {rate:,.0f}/s,"
-        f" ack p50 {figures.ack_p50_ms:.0f} ms p99 {figures.ack_p99_ms:.0f} ms"
+        f"{pushed.verified:,} webhooks received and verified{wrong}, {pushed.repeats:,} repeats;"
+        f" half of them within {pushed.delay_p50_ms:,.0f} ms of their scan being on disk"
     )
 
 
-def _told_live(figures: Figures) -> str:
+def _told(figures: Figures, pushed: Pushed, *, rate: float) -> str:
+    at = local_time(figures.at_ms)
+    return (
+        f"{at:%a %H:%M}  {figures.sent:,} scans, {rate:,.0f}/s,"
+        f" ack p50 {figures.ack_p50_ms:.0f} ms p99 {figures.ack_p99_ms:.0f} ms;"
+        f" {pushed.verified:,} webhooks verified"
+    )
+
+
+def _told_live(figures: Figures, pushed: Pushed) -> str:
     last = figures.last
     if last is None:
         return "waiting for the first scan"
     said = code_text(last.code, Language.EN)
     return (
         f"live  {figures.sent:,} scans, the latest {local_time(last.occurred_at_ms):%H:%M:%S}"
-        f" {last.waybill_number} {said} {last.facility_code}"
+        f" {last.waybill_number} {said} {last.facility_code};"
+        f" {pushed.verified:,} webhooks verified"
     )
