@@ -178,6 +178,7 @@ def test_every_option_of_the_grpc_server_is_there() -> None:
         unary_ingest_in_flight_max=100,
         reads_in_flight_max=200,
         streams_max=300,
+        watches_max=400,
     )
     names = {
         "message_bytes_max": -1,

@@ -1,14 +1,16 @@
-"""The named subscriptions of a server: built from its settings, served by its door, and saved.
+"""The feed of a server and its named subscriptions: built from settings, served by its door.
 
 Part of the wiring: started when the partitions are open, stopped when nobody calls any more.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from trackd import watches
+from trackd.feed.live import Live
 from trackd.feed.share import Home
 from trackd.feed.subscription import AlarmRules
 from trackd.feed.subscriptions import SubscriptionBounds, Subscriptions
@@ -16,7 +18,9 @@ from trackd.opening import now_ms
 from trackd.partition import Partition
 from trackd.settings import Settings
 from trackd.store.documents import Documents
+from trackd.store.errors import StorageFailed
 from trackd.wire.calls import Calls
+from trackd.wire.feed import FeedService
 from trackd.wire.subscriptions import SubscriptionService
 
 _GAUGES = {
@@ -60,6 +64,28 @@ class SubscriptionCollector:
 
 
 @contextlib.asynccontextmanager
+async def news_running(
+    settings: Settings,
+    partitions: Sequence[Partition],
+    data_set_id: str,
+    calls: Calls,
+    registry: CollectorRegistry,
+    *,
+    is_whole: bool,
+    on_failure: Callable[[StorageFailed], None],
+) -> AsyncIterator[tuple[FeedService, SubscriptionService | None]]:
+    """What answers for watches, and for the subscriptions if these are all partitions."""
+    live = Live([one.watched() for one in partitions], heartbeat_s=settings.feed_heartbeat_s)
+    feed = FeedService(live, calls, data_set_id)
+    beside = watches.running(live.run(), on_failure=on_failure)
+    named = subscriptions_running(
+        settings, partitions, data_set_id, calls, registry, is_whole=is_whole
+    )
+    async with named as subscriptions, beside, feed.ending():
+        yield feed, subscriptions
+
+
+@contextlib.asynccontextmanager
 async def subscriptions_running(
     settings: Settings,
     partitions: Sequence[Partition],
@@ -91,7 +117,7 @@ async def subscriptions_running(
             waiting_max=settings.subscription_waiting_max,
             parked_max=settings.subscription_parked_max,
         ),
-        AlarmRules(settings.subscription_alarm_share, None),
+        AlarmRules(settings.subscription_alarm_share, settings.feed_retention_age_s * 1000),
         now_ms=now_ms,
     )
     await subscriptions.open()

@@ -64,12 +64,7 @@ def open_partitions(
     count = directory.manifest.partition_count
     numbers = range(count) if own is None else own
     cache = SharedCache(settings.block_cache_bytes * len(numbers) // count)
-    options = PartitionOptions(
-        commit_events_max=settings.commit_events_max,
-        waybill_events_max=settings.waybill_events_max,
-        status_cache_bytes=settings.status_cache_bytes // count,
-        write_back_events=max(settings.write_back_events_max // count, 1),
-    )
+    options = _partition_options(settings, count)
     engine_options = EngineOptions(
         write_buffer_bytes=settings.write_buffer_bytes,
         background_threads=max(settings.background_threads * len(numbers) // count, 1),
@@ -107,6 +102,17 @@ def open_partitions(
         compiled=compiled.is_compiled(),
     )
     return partitions
+
+
+def _partition_options(settings: Settings, count: int) -> PartitionOptions:
+    """What one of so many partitions may take of what is for all together."""
+    return PartitionOptions(
+        commit_events_max=settings.commit_events_max,
+        waybill_events_max=settings.waybill_events_max,
+        status_cache_bytes=settings.status_cache_bytes // count,
+        write_back_events=max(settings.write_back_events_max // count, 1),
+        feed_memory_bytes=settings.feed_memory_bytes // count,
+    )
 
 
 def _look_first(

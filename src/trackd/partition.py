@@ -11,7 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from trackd.feed.live import WatchedPartition
 from trackd.feed.partition_feed import PartitionFeed
+from trackd.feed.snapshot import SnapshotScan
 from trackd.store import failpoint, rebuild, replay
 from trackd.store.commit_figures import CommitFigures
 from trackd.store.committer import Committer
@@ -234,6 +236,14 @@ class Partition:
         await self.committer.durable(status_position(row))
         return TimelinePage(row, events, following)
 
+    def watched(self) -> WatchedPartition:
+        """What a watch of its changes needs."""
+
+        def snapshot(after: bytes) -> SnapshotScan:
+            return SnapshotScan(self.engine, self.statuses, self.feed.source, after=after)
+
+        return WatchedPartition(self.number, self.feed, snapshot, self.committer.durable)
+
     def bytes_on_disk(self) -> int:
         """The size of the partition's files. Blocks: call it from a thread."""
         size = 0
@@ -259,6 +269,8 @@ class Partition:
             "durable_position": self.committer.durable_position,
             "planned_position": self.committer.planned_position,
             "status_checkpoint": self.statuses.checkpoint,
+            "log_oldest_position": self.feed.oldest_position,
+            "feed_memory_bytes": self.feed.memory_bytes,
             "dirty_statuses": self.statuses.dirty_count,
             "status_cache_bytes": self.statuses.cached_bytes,
             **{f"engine_{name}": value for name, value in self.engine.figures().items()},

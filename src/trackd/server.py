@@ -22,7 +22,7 @@ from trackd.cluster.membership import Membership
 from trackd.cluster.neighbours import Neighbours
 from trackd.cluster.ports import reachable_host
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
-from trackd.news import subscriptions_running
+from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
 from trackd.settings import Settings
@@ -145,17 +145,18 @@ class Server:
         self, directory: DataDirectory, partitions: list[Partition]
     ) -> AsyncIterator[None]:
         count = directory.manifest.partition_count
-        news = subscriptions_running(
+        news = news_running(
             self._settings,
             partitions,
             directory.manifest.data_set_id,
             self._calls,
             self._registry,
             is_whole=self._membership is None,
+            on_failure=self._storage_failed,
         )
         async with (
             self._neighbours() as neighbours,
-            news as subscriptions,
+            news as (feed, subscriptions),
             notifications_running(
                 self._settings, partitions, subscriptions, self._calls
             ) as notifications,
@@ -169,10 +170,8 @@ class Server:
                 neighbours.stats if neighbours else (),
             )
             door = self._door = self._built_door(directory, everywhere, admin)
-            if subscriptions:
-                door.add_subscriptions(self._calls, subscriptions, self._settings.consumers_max)
-            if notifications:
-                door.add_notifications(self._calls, notifications)
+            door.add_feed(self._calls, feed, subscriptions, self._settings.consumers_max)
+            door.add_notifications(self._calls, notifications)
             if self._membership:
                 self._add_peers(door, directory, partitions)
             with self._metrics_served(partitions) as metrics:
@@ -203,6 +202,7 @@ class Server:
                 unary_ingest_in_flight_max=settings.unary_ingest_in_flight_max,
                 reads_in_flight_max=settings.reads_in_flight_max,
                 streams_max=settings.streams_max,
+                watches_max=settings.feed_watches_max,
                 among_workers=self._membership is not None,
             ),
             with_reflection=settings.reflection,

@@ -16,6 +16,7 @@ SERVING = "Serving"
 LOGS = "Logs"
 LIMITS = "Limits"
 MEMORY = "Memory and disk"
+FEED = "Feed"
 NEWS = "Endpoints"
 UNSAFE = "Unsafe"
 
@@ -41,6 +42,7 @@ def _size_text(value: object) -> object:
 
 def within(least: int, most: int) -> AfterValidator:
     """Refuses a size outside these bytes, both included."""
+
     # By hand, because pydantic would tell these limits in plain bytes.
     def check(value: ByteSize) -> ByteSize:
         if not least <= value <= most:

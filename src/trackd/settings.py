@@ -7,14 +7,13 @@ Nothing here knows who reads a setting; `configuration.py` loads them and explai
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, ByteSize, model_validator
+from pydantic import ByteSize, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
-    SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
@@ -22,110 +21,24 @@ from trackd.address import parse_address
 from trackd.message_url import SCHEMES
 from trackd.setting_file import config_file
 from trackd.setting_kinds import (
+    FEED,
     GIB,
     KIB,
     LIMITS,
-    LOGS,
     MEMORY,
     MIB,
     NEWS,
-    SERVING,
     TIB,
     UNSAFE,
-    WHERE,
     Size,
 )
 from trackd.setting_kinds import setting as _setting
 from trackd.setting_kinds import within as _within
-
-ENV_PREFIX = "TRACKD_"
-
-
-def _listen(text: str) -> str:
-    return str(parse_address(text))
+from trackd.setting_process import ENV_PREFIX, ProcessSettings
 
 
-Listen = Annotated[str, AfterValidator(_listen)]
-
-
-class Settings(BaseSettings):
+class Settings(ProcessSettings):
     """What the server was told. Immutable; make it with `load`, or directly in a test."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True
-    )
-
-    config: Path | None = _setting(
-        None, WHERE, "TOML file with settings; flags and environment go before it."
-    )
-    data: Annotated[Path, AfterValidator(Path.expanduser)] = _setting(
-        Path("trackd-data"),
-        WHERE,
-        "Directory of the embedded store; made when it is not there. One server at a time.",
-    )
-    grpc: Listen = _setting(
-        "127.0.0.1:50551", WHERE, "HOST:PORT of the gRPC API; port 0 takes a free one."
-    )
-    metrics: Listen = _setting(
-        "127.0.0.1:9551", WHERE, "HOST:PORT of the Prometheus metrics; port 0 takes a free one."
-    )
-    http: Listen = _setting(
-        "127.0.0.1:8551", WHERE, "HOST:PORT of the web pages; not served in this version."
-    )
-
-    partitions: int | None = _setting(
-        None,
-        SERVING,
-        "How many partitions new data is made with, 1 to 256; by default the number of cores."
-        " Data that exists keeps its own number, and the server refuses to start with another"
-        " one.",
-        ge=1,
-        le=256,
-    )
-    workers: int | None = _setting(
-        1,
-        SERVING,
-        "Server processes that share the partitions, one core each; never more than partitions."
-        " With more than one a supervisor starts them and starts again what dies.",
-        ge=1,
-        le=256,
-    )
-    worker_port_first: int = _setting(
-        0,
-        SERVING,
-        "With several workers: the own gRPC port of the first one; the next have the next ports."
-        " 0 takes free ones, anew at each start.",
-        ge=0,
-        le=65_000,
-    )
-    advertise_host: str | None = _setting(
-        None,
-        SERVING,
-        "The host by which GetTopology names this server to clients; by default the one of `grpc`,"
-        " or this machine's outward address where that means all. Clients that cannot reach it"
-        " stay with the address they know.",
-    )
-    loop: Literal["uvloop", "asyncio"] = _setting(
-        "uvloop", SERVING, "The event loop: uvloop takes less CPU, asyncio is Python's own."
-    )
-    reflection: bool = _setting(
-        False, SERVING, "Serve gRPC reflection, so that grpcurl and the like can look around."
-    )
-    shutdown_grace_s: float = _setting(
-        10.0,
-        SERVING,
-        "Seconds that running calls have to end after SIGTERM; what still runs then is cut off with"
-        " UNAVAILABLE, and what was acknowledged stays.",
-        ge=0,
-        le=3600,
-    )
-
-    log_level: Literal["debug", "info", "warning", "error"] = _setting(
-        "info", LOGS, "The least level that is written."
-    )
-    log_format: Literal["auto", "console", "json"] = _setting(
-        "auto", LOGS, "console for people, json for machines; auto is console on a terminal."
-    )
 
     stream_batches_in_flight_max: int = _setting(
         32,
@@ -302,6 +215,42 @@ class Settings(BaseSettings):
         " that a disk has lost; longer means that a later loss may go unnoticed.",
         ge=0.01,
         le=60,
+    )
+
+    feed_retention_age_s: int = _setting(
+        604_800,
+        FEED,
+        "Seconds that changes are kept for subscribers; who comes back later is told"
+        " POSITION_EXPIRED.",
+        ge=1,
+        le=3_153_600_000,
+    )
+    feed_retention_bytes: Annotated[Size, _within(MIB, TIB)] = _setting(
+        ByteSize(64 * GIB),
+        FEED,
+        "Size of the change log, all partitions together, before compression; beyond it the oldest"
+        " changes are let go before their age, and who needs them is told POSITION_EXPIRED.",
+    )
+    feed_memory_bytes: Annotated[Size, _within(MIB, TIB)] = _setting(
+        ByteSize(64 * MIB),
+        FEED,
+        "Memory for the newest changes, all partitions together; who is further behind is served"
+        " from disk.",
+    )
+    feed_watches_max: int = _setting(
+        2_000,
+        FEED,
+        "WatchChanges streams open at once; beyond it a new one ends with RESOURCE_EXHAUSTED and"
+        " RetryInfo.",
+        ge=1,
+        le=100_000,
+    )
+    feed_heartbeat_s: float = _setting(
+        15.0,
+        FEED,
+        "Seconds after which a watch that has nothing to tell says that it is caught up.",
+        ge=0.1,
+        le=3_600,
     )
 
     endpoints_max: int = _setting(

@@ -84,7 +84,7 @@ async def test_health_says_serving_of_every_service(caller: Caller) -> None:
         answer = await health.Check(HealthCheckRequest(service=service))
         assert answer.status == HealthCheckResponse.SERVING
     with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await health.Check(HealthCheckRequest(service="trackd.v1.FeedService"))
+        await health.Check(HealthCheckRequest(service="trackd.v1.GuessService"))
     assert raised.value.code() == grpc.StatusCode.NOT_FOUND
 
 
@@ -110,7 +110,7 @@ async def test_reflection_is_off_unless_asked_for(
 
 async def test_what_is_not_there_is_unimplemented(caller: Caller) -> None:
     """A method of a later version, or of nobody."""
-    for method in ("/trackd.v1.FeedService/WatchChanges", "/trackd.v1.IngestService/Append"):
+    for method in ("/trackd.v1.FeedService/GuessChanges", "/trackd.v1.IngestService/Append"):
         call: Any = caller.channel.unary_unary(method)
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await call(b"")
@@ -199,7 +199,7 @@ async def test_a_server_that_stops_says_so(serve: Serve, waybill: str) -> None:
     assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
     answers, refusal = await stream.refusal()
     assert [answer.accepted for answer in answers] == [1] * len(answers)
-    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAVAILABLE, "STOPPING")
     assert refusal.retry_after_s
     watch.cancel()
     await caller.channel.close()

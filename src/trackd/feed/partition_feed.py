@@ -16,6 +16,8 @@ from collections import deque
 from dataclasses import dataclass
 from operator import attrgetter
 
+from google.protobuf.message import DecodeError
+
 from trackd.feed.change import LoggedChange, Source
 from trackd.store import records
 from trackd.store.engine import Engine
@@ -59,10 +61,11 @@ class FeedRun:
 class _Block:
     """A block of the log: its bytes until somebody reads it, its changes from then on."""
 
-    __slots__ = ("changes", "data", "data_bytes", "first", "last", "size")
+    __slots__ = ("changes", "data", "data_bytes", "first", "last", "recorded_at_ms", "size")
 
     def __init__(self, last: int, data: bytes) -> None:
-        self.first = last - records.block_count(data) + 1
+        self.recorded_at_ms, count = records.block_head(data)
+        self.first = last - count + 1
         self.last = last
         self.data = data
         self.changes: list[LoggedChange] | None = None
@@ -71,11 +74,15 @@ class _Block:
     def taken_apart(self, source: Source) -> list[LoggedChange]:
         """Its changes, in order. Raises DataDamaged."""
         if self.changes is None:
-            changes = []
-            for entry in decode_block(self.last, self.data):
-                if entry.marks & CHANGED:
-                    stored = entry.event + recorded_at_suffix(entry.recorded_at_ms)
-                    changes.append(LoggedChange(source, entry, stored))
+            suffix = recorded_at_suffix(self.recorded_at_ms)
+            try:
+                changes = [
+                    LoggedChange(source, entry, entry.event + suffix)
+                    for entry in decode_block(self.last, self.data)
+                    if entry.marks & CHANGED
+                ]
+            except DecodeError as error:
+                raise DataDamaged(f"the log block up to position {self.last}: {error}") from error
             self.size = 2 * self.data_bytes + _CHANGE_BYTES * len(changes)
             self.changes, self.data = changes, b""
         return self.changes
@@ -147,6 +154,17 @@ class PartitionFeed:
             changes += found
             after = min(block.last, target)
         return FeedRun(changes, max(after, target), newest)
+
+    def recorded_at_ms(self, position: int) -> int | None:
+        """When the event at a durable position was recorded; None if it is not kept any more.
+
+        0 for the position before the first one ever. Raises DataDamaged.
+        """
+        if not position:
+            return 0
+        if position < self.oldest_position:
+            return None
+        return self._block_after(position - 1).recorded_at_ms
 
     async def newer(self, after: int) -> None:
         """Returns once something newer than the position `after` is durable."""

@@ -147,9 +147,7 @@ def decode_status(data: bytes) -> StatusRow:
 
 def decode_block(last_position: int, data: bytes) -> Iterator[LogEntry]:
     """The entries of the block whose last event has last_position, in order of position."""
-    if len(data) < BLOCK_HEAD.size or data[0] != FORMAT_VERSION:
-        raise UnreadableRecord(f"log block of format {data[:1].hex() or 'nothing'}")
-    _, recorded_at_ms, count = BLOCK_HEAD.unpack_from(data)
+    recorded_at_ms, count = block_head(data)
     position = last_position - count
     offset = BLOCK_HEAD.size
     for _ in range(count):
@@ -169,10 +167,17 @@ def decode_block(last_position: int, data: bytes) -> Iterator[LogEntry]:
         yield LogEntry._make((position, recorded_at_ms, marks, *status, last, event))
 
 
+def block_head(data: bytes) -> tuple[int, int]:
+    """When a block was recorded, and how many events it holds."""
+    if len(data) < BLOCK_HEAD.size or data[0] != FORMAT_VERSION:
+        raise UnreadableRecord(f"log block of format {data[:1].hex() or 'nothing'}")
+    _, recorded_at_ms, count = BLOCK_HEAD.unpack_from(data)
+    return recorded_at_ms, count
+
+
 def block_count(data: bytes) -> int:
     """How many events a block holds."""
-    count: int = BLOCK_HEAD.unpack_from(data)[2]
-    return count
+    return block_head(data)[1]
 
 
 def without_fingerprints(row: bytes) -> bytes:

@@ -17,6 +17,7 @@ from trackd.domain.validation import BATCH_EVENTS_MAX
 from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
 from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
+from trackd.wire.feed import FeedService
 from trackd.wire.ingest import IngestService
 from trackd.wire.notification import NotificationService
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
@@ -26,10 +27,10 @@ from trackd.wire.tracking import TrackingService
 
 _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
-_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
-SERVICES = (_INGEST, _TRACKING, _ADMIN)
-_NOTIFICATION = notification_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name
 _FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].full_name
+_ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
+SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN)
+_NOTIFICATION = notification_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name
 _ADMIN_CALLS_MAX = 100
 # What a worker adds to a batch before another one gets it: a waybill number's normal form to each
 # event whose own was not.
@@ -45,13 +46,15 @@ class DoorLimits:
     unary_ingest_in_flight_max: int
     reads_in_flight_max: int
     streams_max: int
+    watches_max: int
     # Whether other processes listen on the same port, and send what they were sent.
     among_workers: bool = False
 
     @property
     def pending_calls_max(self) -> int:
         """How many calls may wait to be taken: as many as could be at work."""
-        return self.unary_ingest_in_flight_max + self.reads_in_flight_max + self.streams_max
+        streams = self.streams_max + self.watches_max
+        return self.unary_ingest_in_flight_max + self.reads_in_flight_max + streams
 
 
 class Door:
@@ -67,6 +70,7 @@ class Door:
         *,
         with_reflection: bool,
     ) -> None:
+        self._limits = limits
         self._server = grpc.aio.server(options=_options(limits))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -94,15 +98,32 @@ class Door:
         behaviour: Callable[[Any, Context], Awaitable[Any]],
         *,
         stream: bool = False,
+        answers_stream: bool = False,
     ) -> None:
-        kind = (
-            grpc.stream_stream_rpc_method_handler if stream else grpc.unary_unary_rpc_method_handler
-        )
+        kind: Any = grpc.unary_unary_rpc_method_handler
+        if stream:
+            kind = grpc.stream_stream_rpc_method_handler
+        elif answers_stream:
+            kind = grpc.unary_stream_rpc_method_handler
         handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour))
         generic = grpc.method_handlers_generic_handler(service, {method: handler})
         self._server.add_generic_rpc_handlers((generic,))
 
-    def add_subscriptions(
+    def add_feed(
+        self,
+        calls: Calls,
+        feed: FeedService,
+        subscriptions: SubscriptionService | None,
+        consumers_max: int,
+    ) -> None:
+        """FeedService; subscriptions: what answers for them, if anything does."""
+        watches = Limit("watches", self._limits.watches_max)
+        watch = feed.watch_changes
+        self._add(calls, _FEED, "WatchChanges", watches, watch, answers_stream=True)
+        if subscriptions:
+            self._add_subscriptions(calls, subscriptions, consumers_max)
+
+    def _add_subscriptions(
         self, calls: Calls, subscriptions: SubscriptionService, consumers_max: int
     ) -> None:
         """The methods of FeedService that are about named subscriptions."""
@@ -122,8 +143,10 @@ class Door:
         consume = subscriptions.consume_changes
         self._add(calls, _FEED, "ConsumeChanges", consumers, consume, stream=True)
 
-    def add_notifications(self, calls: Calls, notifications: NotificationService) -> None:
-        """NotificationService."""
+    def add_notifications(self, calls: Calls, notifications: NotificationService | None) -> None:
+        """NotificationService, if it is served here."""
+        if notifications is None:
+            return
         limit = Limit("calls about endpoints", _ADMIN_CALLS_MAX)
         for method, behaviour in (
             ("CreateEndpoint", notifications.create_endpoint),

@@ -99,12 +99,13 @@ def low_space() -> CallError:
     )
 
 
-def stopping() -> CallError:
-    """No call begins any more."""
+def stopping(metadata: dict[str, str] | None = None) -> CallError:
+    """No call begins any more, and streams end; metadata: where to go on, if there is a place."""
     return CallError(
         grpc.StatusCode.UNAVAILABLE,
-        "SERVER_STOPPING",
+        "STOPPING",
         "the server is stopping: send again what was not acknowledged",
+        metadata or {},
         retry_after_s=1.0,
     )
 

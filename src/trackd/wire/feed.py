@@ -1,0 +1,135 @@
+"""FeedService: changes out, as they become durable or from any place in the past.
+
+Responses are joined from bytes that every reader shares; no message object is made of a change.
+Named subscriptions are answered by an object of their own (subscriptions.py).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from trackd.feed.change import varint
+from trackd.feed.filters import Filter, UnusableFilter
+from trackd.feed.live import Live
+from trackd.feed.partition_feed import PositionExpired
+from trackd.feed.watch import Place, Told, Watch
+from trackd.v1.feed_pb2 import (
+    START_FROM_EARLIEST,
+    START_FROM_NOW,
+    START_FROM_SNAPSHOT,
+    START_FROM_UNSPECIFIED,
+    ChangeFilter,
+    FeedStart,
+    WatchChangesRequest,
+)
+from trackd.wire import resume_tokens
+from trackd.wire.calls import Calls, Context
+from trackd.wire.errors import CallError, invalid, malformed, stopping
+
+# Tags of WatchChangesResponse; the numbers are held to the contract by a test.
+_CHANGES = b"\x0a"
+_CAUGHT_UP = b"\x12\x00"
+_RESUME_TOKEN = b"\x1a"
+# How long a watch whose reader does not read has to end when the server stops.
+_STOP_GRACE_S = 0.5
+
+
+class FeedService:
+    """Lets callers watch the partitions of this process."""
+
+    def __init__(self, live: Live, calls: Calls, data_set_id: str) -> None:
+        self._live = live
+        self._calls = calls
+        self._data_set_id = data_set_id
+        self._running: set[asyncio.Task[Any]] = set()
+        self._feeds = [(one.number, one.feed) for one in live.partitions]
+
+    async def watch_changes(self, request: bytes, context: Context) -> None:
+        """WatchChanges."""
+        try:
+            asked = WatchChangesRequest.FromString(request)
+        except DecodeError:
+            raise malformed() from None
+        wanted = filter_of(asked.filter, "filter")
+        watch = Watch(self._live, wanted, self._start(asked.start))
+        place = watch.place
+        call = asyncio.current_task()
+        assert call, "a handler runs in a task"
+        self._running.add(call)
+        try:
+            while (told := await watch.next()) is not None:
+                place, message = told.place, self._message(told)
+                # The reader may never read: nothing but the message itself is kept for it.
+                del told
+                await context.write(message)
+                del message
+        except PositionExpired:
+            self._live.figures.position_expired += 1
+            raise resume_tokens.expired(self._data_set_id, watch.place, self._feeds) from None
+        finally:
+            watch.close()
+            self._running.discard(call)
+        raise stopping({"resume_token": resume_tokens.token(self._data_set_id, place)})
+
+    @contextlib.asynccontextmanager
+    async def ending(self) -> AsyncIterator[None]:
+        """Ends every watch once the server stops."""
+        end = asyncio.create_task(self._end())
+        try:
+            yield
+        finally:
+            end.cancel()
+
+    async def _end(self) -> None:
+        await self._calls.stopping.wait()
+        self._live.stop()
+        # Whoever does not read would otherwise be waited for as long as for a call that works.
+        await asyncio.sleep(_STOP_GRACE_S)
+        for call in list(self._running):
+            call.cancel()
+
+    def _start(self, start: FeedStart) -> Place:
+        """The place to start from. Raises CallError."""
+        if start.WhichOneof("place") == "resume_token":
+            return self._resumed(start.resume_token)
+        origin = getattr(start, "from")
+        now = {number: feed.newest_position for number, feed in self._feeds}
+        if origin in {START_FROM_UNSPECIFIED, START_FROM_NOW}:
+            return Place(now)
+        if origin == START_FROM_EARLIEST:
+            return Place({number: feed.oldest_position - 1 for number, feed in self._feeds})
+        if origin == START_FROM_SNAPSHOT:
+            return Place(now, (self._feeds[0][0], b""))
+        raise invalid("start.from", f"{origin} is not a StartFrom")
+
+    def _resumed(self, text: str) -> Place:
+        try:
+            return resume_tokens.parse(text, self._data_set_id, self._feeds)
+        except CallError as error:
+            self._live.figures.position_expired += error.reason == "POSITION_EXPIRED"
+            raise
+
+    def _message(self, told: Told) -> bytes:
+        token = resume_tokens.token(self._data_set_id, told.place).encode()
+        end = _RESUME_TOKEN + varint(len(token)) + token
+        if not told.run:
+            return _CAUGHT_UP + end
+        return b"".join((_CHANGES, varint(len(told.run)), told.run, end))
+
+
+def filter_of(message: ChangeFilter, field: str) -> Filter:
+    """The filter in a request, whose field it is. Raises CallError."""
+    try:
+        return Filter.of(
+            waybill_numbers=message.waybill_numbers,
+            milestones=message.milestones,
+            flags=message.flags,
+            facility_codes=message.facility_codes,
+            account_ids=message.account_ids,
+        )
+    except UnusableFilter as error:
+        reason = "INVALID_WAYBILL_NUMBER" if error.field == "waybill_numbers" else "INVALID_FIELD"
+        raise invalid(f"{field}.{error.field}", str(error), reason, limit=error.limit) from None

@@ -1,0 +1,84 @@
+"""Resume tokens of watches: a position token that names every partition, and a place in a snapshot.
+
+    token = position token of every partition · ["!" · partition "." key]     key = base64url
+
+Callers hand it back unread.
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+
+import grpc
+
+from trackd.feed.partition_feed import PartitionFeed
+from trackd.feed.watch import Place
+from trackd.store.keys import HASH_LENGTH
+from trackd.wire import positions
+from trackd.wire.errors import CallError, invalid
+
+FIELD = "start.resume_token"
+# A waybill number has at most 40 characters.
+_KEY_LENGTH_MAX = HASH_LENGTH + 40
+
+
+def token(data_set_id: str, place: Place) -> str:
+    """The token of a place."""
+    text = positions.token(data_set_id, place.positions.items())
+    if place.snapshot is None:
+        return text
+    number, key = place.snapshot
+    return f"{text}!{number}.{base64.urlsafe_b64encode(key).decode()}"
+
+
+def parse(text: str, data_set_id: str, feeds: Sequence[tuple[int, PartitionFeed]]) -> Place:
+    """The place of a token. feeds: of every partition that is watched, with its number.
+
+    Raises CallError: INVALID_POSITION if it is no token of a watch, or from the future;
+    POSITION_UNKNOWN if it is of other data; POSITION_EXPIRED if it is older than what is kept.
+    """
+    head, mark, tail = text.partition("!")
+    given = positions.parse(head, data_set_id, FIELD)
+    numbers = [number for number, _ in feeds]
+    if sorted(given) != sorted(numbers):
+        raise _no_token("does not name every partition once")
+    snapshot = _snapshot_place(tail, numbers) if mark else None
+    place = Place({number: given[number] for number in numbers}, snapshot)
+    for number, feed in feeds:
+        if given[number] > feed.newest_position:
+            raise positions.future(FIELD)
+    if any(given[number] + 1 < feed.oldest_position for number, feed in feeds):
+        raise expired(data_set_id, place, feeds)
+    return place
+
+
+def expired(
+    data_set_id: str, place: Place, feeds: Sequence[tuple[int, PartitionFeed]]
+) -> CallError:
+    """What a reader is told that is at a place before what is kept."""
+    oldest = {
+        number: max(place.positions[number], feed.oldest_position - 1) for number, feed in feeds
+    }
+    return CallError(
+        grpc.StatusCode.OUT_OF_RANGE,
+        "POSITION_EXPIRED",
+        f"{FIELD}: what follows it is not kept any more; going on at the oldest token misses it",
+        {"oldest_resume_token": token(data_set_id, Place(oldest))},
+        field=FIELD,
+    )
+
+
+def _snapshot_place(text: str, numbers: Sequence[int]) -> tuple[int, bytes]:
+    number, dot, encoded = text.partition(".")
+    try:
+        key = base64.b64decode(encoded, altchars=b"-_", validate=True)
+        place = int(number), key
+    except (binascii.Error, ValueError):
+        raise _no_token("is not a resume token of this server") from None
+    if not dot or place[0] not in numbers or len(key) > _KEY_LENGTH_MAX:
+        raise _no_token("is not a resume token of this server")
+    return place
+
+
+def _no_token(message: str) -> CallError:
+    return invalid(FIELD, message, "INVALID_POSITION")
