@@ -35,6 +35,7 @@ class Scale:
     catch_up_events: int = 1_000_000
     loss_seconds: float = 10
     subscription_waybills: int = 100_000
+    webhooks: int = 15_000
 
 
 SHORT = Scale(
@@ -59,6 +60,7 @@ SHORT = Scale(
     catch_up_events=20_000,
     loss_seconds=1,
     subscription_waybills=3_000,
+    webhooks=1_000,
 )
 
 
@@ -76,9 +78,9 @@ class Bench:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     server_options: tuple[str, ...] = ()
 
-    def server(self, name: str) -> AbstractContextManager[ServerProcess]:
+    def server(self, name: str, *options: str) -> AbstractContextManager[ServerProcess]:
         """A server on an empty data directory of its own."""
-        return trackd_server(self.directory / name, *self.server_options)
+        return trackd_server(self.directory / name, *self.server_options, *options)
 
     def mix(self, *, waybills: int | None = None, repeats: float = 0.0) -> Mix:
         """Batches of 200, with event ids that no other load has."""

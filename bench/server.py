@@ -60,6 +60,19 @@ def trackd_server(data: Path, *options: str) -> Iterator[ServerProcess]:
 
 
 @contextmanager
+def notifier(server: str, log: Path, *options: str) -> Iterator[ServerProcess]:
+    """`trackd notify` as a user starts it; its address is that of its metrics."""
+    command = [
+        os.fspath(Path(sys.executable).with_name("trackd")), "notify", "--server", server,
+        "--metrics", "127.0.0.1:0", "--log-level", "warning", *options,
+    ]  # fmt: skip
+    with _running(command, log) as (process, line):
+        # "trackd notify is ready: server HOST:PORT, metrics on HOST:PORT"
+        metrics = line.rpartition("metrics on ")[2]
+        yield ServerProcess(process.pid, metrics, metrics)
+
+
+@contextmanager
 def module_server(module: str, log: Path) -> Iterator[ServerProcess]:
     """A server of the bench itself, which prints its address as its first line."""
     with _running([sys.executable, "-m", module], log) as (process, line):

@@ -5,7 +5,19 @@ from dataclasses import dataclass
 
 from bench.figures import Outcome
 from bench.plan import Bench
-from bench.scenarios import bare, batch_reads, curve, disk, feed, half, ingest, long, singles, unary
+from bench.scenarios import (
+    bare,
+    batch_reads,
+    curve,
+    disk,
+    feed,
+    half,
+    ingest,
+    long,
+    singles,
+    unary,
+    webhooks,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +51,6 @@ SCENARIOS = {
     "subscription": Scenario(
         "How many changes a second does a named subscription give out?", feed.measure_subscription
     ),
+    "webhooks": Scenario("How many webhooks a second does one notifier deliver?", webhooks.measure),
     "long": Scenario("Does memory stay bounded, and what goes to disk?", long.measure),
 }
