@@ -21,12 +21,12 @@ from trackd.cli.terminal import USAGE
 from trackd.client import SyncAdmin
 from trackd.configuration import load
 from trackd.domain import validation
+from trackd.finding import Kind
 from trackd.setting_kinds import human_size
 from trackd.settings import Settings, panel_of
 from trackd.store import data_directory
 from trackd.v1.feed_pb2 import CreateSubscriptionRequest, Subscription
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
-from trackd.verify import Kind
 from trackd.wire import door, errors, scans, tracking
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()

@@ -11,6 +11,7 @@ import pytest
 
 from tests.harness.scans import ScanSource, waybills_of
 from tests.store.desk import NOON_MS, scan
+from trackd.finding import Finding, Kind, Progress
 from trackd.partition import Partition, PartitionOptions
 from trackd.store import records
 from trackd.store.data_directory import DataDirectory
@@ -30,7 +31,7 @@ from trackd.store.keys import (
     status_key,
 )
 from trackd.store.mark import DurableMark
-from trackd.verify import Finding, Kind, Progress, verify
+from trackd.verify import verify
 
 _PARTITIONS = 2
 _BATCHES = 30

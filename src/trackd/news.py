@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from trackd import watches
 from trackd.feed.live import Live
+from trackd.feed.retention import KeptLog, keep_trimming
 from trackd.feed.share import Home
 from trackd.feed.subscription import AlarmRules
 from trackd.feed.subscriptions import SubscriptionBounds, Subscriptions
@@ -71,15 +72,27 @@ async def news_running(
     calls: Calls,
     registry: CollectorRegistry,
     *,
-    is_whole: bool,
+    partition_count: int,
     on_failure: Callable[[StorageFailed], None],
 ) -> AsyncIterator[tuple[FeedService, SubscriptionService | None]]:
     """What answers for watches, and for the subscriptions if these are all partitions."""
     live = Live([one.watched() for one in partitions], heartbeat_s=settings.feed_heartbeat_s)
     feed = FeedService(live, calls, data_set_id)
-    beside = watches.running(live.run(), on_failure=on_failure)
+    kept = KeptLog(
+        age_ms=settings.feed_retention_age_s * 1000,
+        bytes_max=settings.feed_retention_bytes // partition_count,
+    )
+    trimming = keep_trimming(
+        [one.retention(kept) for one in partitions], settings.feed_retention_age_s, now_ms
+    )
+    beside = watches.running(live.run(), trimming, on_failure=on_failure)
     named = subscriptions_running(
-        settings, partitions, data_set_id, calls, registry, is_whole=is_whole
+        settings,
+        partitions,
+        data_set_id,
+        calls,
+        registry,
+        is_whole=len(partitions) == partition_count,
     )
     async with named as subscriptions, beside, feed.ending():
         yield feed, subscriptions

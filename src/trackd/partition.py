@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trackd.feed.live import WatchedPartition
 from trackd.feed.partition_feed import PartitionFeed
+from trackd.feed.retention import KeptLog, LogRetention
 from trackd.feed.snapshot import SnapshotScan
 from trackd.store import failpoint, rebuild, replay
 from trackd.store.commit_figures import CommitFigures
@@ -244,6 +245,10 @@ class Partition:
 
         return WatchedPartition(self.number, self.feed, snapshot, self.committer.durable)
 
+    def retention(self, kept: KeptLog) -> LogRetention:
+        """What trims its log."""
+        return LogRetention(self.engine, self.feed, self.statuses, kept)
+
     def bytes_on_disk(self) -> int:
         """The size of the partition's files. Blocks: call it from a thread."""
         size = 0
@@ -270,6 +275,7 @@ class Partition:
             "planned_position": self.committer.planned_position,
             "status_checkpoint": self.statuses.checkpoint,
             "log_oldest_position": self.feed.oldest_position,
+            "log_bytes": self.feed.log_bytes,
             "feed_memory_bytes": self.feed.memory_bytes,
             "dirty_statuses": self.statuses.dirty_count,
             "status_cache_bytes": self.statuses.cached_bytes,

@@ -151,7 +151,7 @@ class Server:
             directory.manifest.data_set_id,
             self._calls,
             self._registry,
-            is_whole=self._membership is None,
+            partition_count=count,
             on_failure=self._storage_failed,
         )
         async with (

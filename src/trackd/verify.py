@@ -12,13 +12,13 @@ import itertools
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from operator import itemgetter
 from pathlib import Path
 
 from xxhash import xxh3_64_intdigest
 
 from trackd.domain.fold import fold
+from trackd.finding import Finding, Kind, Progress
 from trackd.store import records, replay
 from trackd.store.data_directory import DataDirectory
 from trackd.store.engine import Engine, EngineOptions, RocksEngine, SharedCache
@@ -52,40 +52,6 @@ _UNREADABLE = (StoreError, struct.error, LookupError, ValueError)
 _MEANING = ("milestone", "flags", "last")
 _OF_TIMELINE = ["course", "event_count", "first_event_at_ms", "newest", "facility", "last_event"]
 _OF_LOG = ["announced", "updated_at_ms", "position", "fingerprints"]
-
-
-class Kind(StrEnum):
-    """What kind of rule a finding breaks."""
-
-    DAMAGED = "damaged"  # bytes that cannot be read
-    FOREIGN = "foreign"  # a partition, or a row in it, that belongs elsewhere
-    REPEAT = "repeat"  # no event id twice in a waybill
-    GAP = "gap"  # positions follow each other
-    BEHIND = "behind"  # nothing that was acknowledged is missing
-    MISMATCH = "mismatch"  # log and events table hold the same events
-    STATUS = "status"  # a status is the fold of its timeline
-    DERIVED = "derived"  # what else is kept of a waybill follows from its events and the log
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is wrong. where: a waybill, positions, a table; message: a sentence."""
-
-    partition: int
-    kind: Kind
-    where: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far it got: `done` of about `total` rows of one of the steps "log" and "events"."""
-
-    partition: int
-    partition_count: int
-    step: str
-    done: int
-    total: int
 
 
 Report = Iterator[Finding | Progress]
@@ -140,6 +106,8 @@ class _Told:
 
     row: StatusRow | None = None
     content: int = 0
+    # Its first entries are not kept any more: only what does not build on them can be judged.
+    is_partial: bool = False
 
 
 class PartitionCheck:
@@ -161,6 +129,7 @@ class PartitionCheck:
         self._identity = identity
         self._acknowledged = acknowledged
         self._waybills_at_a_time = waybills_at_a_time
+        self._floor = replay.log_floor(engine)
         self._last_position = 0
         # Whether the log could be read to its end; without it only timelines can be judged.
         self._log_is_whole = True
@@ -200,6 +169,7 @@ class PartitionCheck:
             yield self._finding(Kind.FOREIGN, "partition", message)
 
     def _log_blocks(self) -> Report:
+        self._last_position = self._floor - 1
         try:
             for key, block in self._engine.scan_all(Table.LOG):
                 last = position_of(key)
@@ -285,7 +255,9 @@ class PartitionCheck:
     def _tell(self, key: bytes, entry: LogEntry, event: ScanEvent, told: _Told) -> Report:
         before = told.row or records.NO_STATUS
         said = (entry.event_count - 1, entry.milestone_before, entry.flags_before)
-        if said != (before.event_count, before.milestone, before.flags):
+        if told.row is None and self._floor > 1 and entry.event_count > 1:
+            told.is_partial = True
+        elif said != (before.event_count, before.milestone, before.flags):
             message = f"position {entry.position} does not follow from the entry before it"
             yield self._finding(Kind.DERIVED, _waybill(key), message)
         order = event_order(event.occurred_at_ms, event.code, event.event_id)
@@ -347,8 +319,8 @@ class PartitionCheck:
         yield from self._differences(Kind.STATUS, where, status, folded, _MEANING)
         yield from self._differences(Kind.DERIVED, where, status, folded, _OF_TIMELINE)
         if told and told.row and self._log_is_whole:
-            logged = told.row._asdict()
-            yield from self._differences(Kind.DERIVED, where, status, logged, _OF_LOG)
+            names = ["position"] if told.is_partial else _OF_LOG
+            yield from self._differences(Kind.DERIVED, where, status, told.row._asdict(), names)
 
     def _written_back(self, where: str, row: bytes | None) -> Report:
         """A row that says that it is ahead of the disk is never written to disk."""
@@ -373,11 +345,13 @@ class PartitionCheck:
             seen.add(event.event_id)
 
     def _in_the_log(self, where: str, count: int, content: int, told: _Told | None) -> Report:
+        if told is None and self._floor > 1:
+            return
         logged = told.row.event_count if told and told.row else 0
         if logged != count:
             message = f"the log has {logged} events, the events table {count}"
             yield self._finding(Kind.MISMATCH, where, message)
-        elif told and told.content != content:
+        elif told and not told.is_partial and told.content != content:
             yield self._finding(Kind.MISMATCH, where, "the log's events are not those of the table")
 
     def _differences(

@@ -16,10 +16,10 @@ from tests.harness.ledger import Ledger, key_of
 from tests.harness.oracle import ReadBack, expect_sound, findings, look, read_back
 from tests.harness.seeds import seeded
 from tests.harness.server import ServerProcess
+from trackd.finding import Kind
 from trackd.server import EXIT_DATA_BEHIND
 from trackd.v1.tracking_pb2 import GetStatusRequest
 from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
-from trackd.verify import Kind
 
 _PARTITION = "partition-0000"
 _MARK = "partition-0000.mark"

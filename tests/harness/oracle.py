@@ -16,6 +16,7 @@ import grpc
 from tests.harness.ledger import Ledger, ScanKey, content_of, key_of
 from trackd.domain.fold import fold
 from trackd.domain.vocabulary import flags_of
+from trackd.finding import Finding
 from trackd.store.events import fold_event
 from trackd.store.keys import event_order, partition_of, status_key
 from trackd.v1.admin_pb2 import GetTopologyRequest
@@ -23,7 +24,7 @@ from trackd.v1.admin_pb2_grpc import AdminServiceStub
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.tracking_pb2 import GetTimelineRequest
 from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
-from trackd.verify import Finding, verify
+from trackd.verify import verify
 
 if TYPE_CHECKING:  # only the stubs know it
     from trackd.v1.tracking_pb2_grpc import TrackingServiceAsyncStub

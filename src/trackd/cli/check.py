@@ -16,7 +16,7 @@ from trackd.cli.terminal import DONE, FAILED, examples, fail, note, print_json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from trackd.verify import Finding, Progress
+    from trackd.finding import Finding, Progress
 
 EPILOG = examples(
     "trackd check trackd-data",
@@ -66,7 +66,8 @@ def command(
 
 def _check(data: Path, tell: "Callable[[Finding], None]", *, most: int | None) -> int:
     """Shows progress, and findings as they come, `most` of them; how many there are."""
-    from trackd.verify import Finding, verify
+    from trackd.finding import Finding
+    from trackd.verify import verify
 
     found = 0
     with _Bar() as bar:

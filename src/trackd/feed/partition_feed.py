@@ -34,6 +34,9 @@ _CHANGE_BYTES = 900
 _LOOK_BYTES = 128 << 10
 _LOOKED_UP_BYTES_MAX = 256 << 10
 
+# What an entry is taken to have before one was seen.
+_ENTRY_BYTES = 110
+
 _position_of_change = attrgetter("position")
 
 
@@ -114,11 +117,15 @@ class PartitionFeed:
         self._looked_up: deque[_Block] = deque()
         self._looked_up_bytes = 0
         self._waiters: set[asyncio.Future[None]] = set()
+        # Of the blocks seen so far: their bytes and entries, by which the size of the log is told.
+        self._seen_bytes = self._seen_entries = 0
 
     def committed(self, last_position: int, block: bytes) -> None:
         """Takes over the block of a commit that is durable now."""
         taken = _Block(last_position, block)
         self._tail.append(taken)
+        self._seen_bytes += taken.size
+        self._seen_entries += last_position - taken.first + 1
         self.memory_bytes += taken.size
         self.newest_position = last_position
         if self.memory_bytes > self._memory_bytes_max:
@@ -128,6 +135,17 @@ class PartitionFeed:
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(None)
+
+    @property
+    def mean_entry_bytes(self) -> float:
+        """What an entry of the log takes, before compression; a guess until one was seen."""
+        return self._seen_bytes / self._seen_entries if self._seen_entries else _ENTRY_BYTES
+
+    @property
+    def log_bytes(self) -> int:
+        """About how large the log is, before compression."""
+        entries = self.newest_position - self.oldest_position + 1
+        return int(entries * self.mean_entry_bytes)
 
     def trimmed(self, oldest_position: int) -> None:
         """What stands before oldest_position is no longer in the log."""

@@ -87,7 +87,10 @@ class Engine(Protocol):
         """The greatest key of a table; None if it is empty. Raises DataDamaged."""
 
     def delete_all(self, table: Table) -> None:
-        """Deletes every row of a table. Raises StorageFailed."""
+        """Deletes every row of a table. Raises what `write` raises."""
+
+    def delete_before(self, table: Table, key: bytes, batch: Sequence[tuple[Table, Rows]]) -> None:
+        """Deletes every row of a table before key, and writes the batch, all or nothing."""
 
     def figures(self) -> Mapping[str, int]:
         """What the engine says of itself, by the name of the figure; see ENGINE_FIGURES."""
@@ -274,6 +277,9 @@ class RocksEngine:
 
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
         """See Engine."""
+        self._write(self._batch(batch))
+
+    def _batch(self, batch: Sequence[tuple[Table, Rows]]) -> WriteBatch:
         rocks_batch = WriteBatch(raw_mode=True)
         put = rocks_batch.put
         for table, rows in batch:
@@ -283,6 +289,9 @@ class RocksEngine:
                     rocks_batch.delete(key, handle)
                 else:
                     put(key, value, handle)
+        return rocks_batch
+
+    def _write(self, rocks_batch: WriteBatch) -> None:
         try:
             self._database.write(rocks_batch, self._write_options)
         except Exception as error:
@@ -339,10 +348,7 @@ class RocksEngine:
         read_options = ReadOptions()
         read_options.set_total_order_seek(True)
         iterator = self._families[table].iter(read_options)
-        if start:
-            iterator.seek(start)
-        else:
-            iterator.seek_to_first()
+        iterator.seek(start)
         while iterator.valid():
             yield iterator.key(), iterator.value()
             iterator.next()
@@ -367,15 +373,14 @@ class RocksEngine:
 
     def delete_all(self, table: Table) -> None:
         """See Engine."""
-        last = self.last_key(table)
-        if last is None:
-            return
-        rocks_batch = WriteBatch(raw_mode=True)
-        rocks_batch.delete_range(b"", last + b"\0", self._handles[table])
-        try:
-            self._database.write(rocks_batch)
-        except Exception as error:
-            raise StorageFailed(str(error)) from error
+        if last := self.last_key(table):
+            self.delete_before(table, last + b"\0", [])
+
+    def delete_before(self, table: Table, key: bytes, batch: Sequence[tuple[Table, Rows]]) -> None:
+        """See Engine."""
+        rocks_batch = self._batch(batch)
+        rocks_batch.delete_range(b"", key, self._handles[table])
+        self._write(rocks_batch)
 
     def figures(self) -> Mapping[str, int]:
         """See Engine."""

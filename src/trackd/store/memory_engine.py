@@ -85,6 +85,12 @@ class MemoryEngine:
         """See Engine."""
         self.write([(table, [(key, None) for key in self._keys[table]])])
 
+    def delete_before(self, table: Table, key: bytes, batch: Sequence[tuple[Table, Rows]]) -> None:
+        """See Engine."""
+        keys = self._keys[table]
+        dropped = keys[: bisect_left(keys, key)]
+        self.write([(table, [(each, None) for each in dropped]), *batch])
+
     def figures(self) -> Mapping[str, int]:
         """See Engine."""
         figures = dict.fromkeys(ENGINE_FIGURES, 0)

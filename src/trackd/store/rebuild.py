@@ -6,7 +6,7 @@ new identity.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from trackd.domain.lifecycle import step_of
 from trackd.store.committer import STALL_RETRY_S
@@ -14,6 +14,7 @@ from trackd.store.engine import Engine, Rows
 from trackd.store.errors import WriteStalled
 from trackd.store.events import clears_of, parse_event
 from trackd.store.keys import (
+    META_LOG_FLOOR,
     META_STATUS_CHECKPOINT,
     META_WAYBILLS,
     Table,
@@ -49,9 +50,10 @@ def rebuild(engine: Engine, now_ms: int) -> int:
     Interrupted, it is simply run again: it begins by deleting what it builds. Raises DataDamaged,
     StorageFailed.
     """
-    engine.delete_all(Table.LOG)
-    engine.delete_all(Table.STATUS)
-    _write(engine, [(Table.META, [(META_STATUS_CHECKPOINT, None), (META_WAYBILLS, None)])])
+    _until_taken(lambda: engine.delete_all(Table.LOG))
+    _until_taken(lambda: engine.delete_all(Table.STATUS))
+    built = (META_STATUS_CHECKPOINT, META_WAYBILLS, META_LOG_FLOOR)
+    _write(engine, [(Table.META, [(name, None) for name in built])])
     statuses = StatusTable(engine, cache_bytes=0, write_back_events=0, checkpoint=0)
     planner = _Replanner(
         engine,
@@ -95,9 +97,13 @@ def _commit(
 
 
 def _write(engine: Engine, batch: Sequence[tuple[Table, Rows]]) -> None:
+    _until_taken(lambda: engine.write(batch))
+
+
+def _until_taken(write: Callable[[], None]) -> None:
     while True:
         try:
-            engine.write(batch)
+            write()
             return
         except WriteStalled:
             time.sleep(STALL_RETRY_S)

@@ -1,0 +1,169 @@
+"""Retention: what is let go, what never is, and that every later reader copes with a short log."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.store.desk import NOON_MS, scan, scan_event
+from trackd.domain.vocabulary import EventCode
+from trackd.feed.partition_feed import PositionExpired
+from trackd.feed.retention import KeptLog
+from trackd.finding import Finding
+from trackd.partition import Partition, PartitionOptions
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.keys import Table
+from trackd.verify import PartitionCheck
+
+FOR_EVER = KeptLog(age_ms=1 << 50, bytes_max=1 << 50)
+CODES = (EventCode.PICKED_UP, EventCode.DAMAGED, EventCode.OUT_FOR_DELIVERY, EventCode.DELIVERED)
+
+
+class Clocked:
+    """A partition on disk whose clock is set by hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now_ms = NOON_MS
+        self.failures: list[Exception] = []
+        self.partition = self.opened()
+
+    def opened(self) -> Partition:
+        """The partition, from what is on disk."""
+        return Partition.open(
+            0,
+            RocksEngine(self.path / "data", EngineOptions(), SharedCache(1 << 20)),
+            PartitionOptions(
+                commit_events_max=1_000,
+                waybill_events_max=1_000,
+                status_cache_bytes=1 << 20,
+                write_back_events=4,
+            ),
+            path=self.path / "data",
+            mark_path=self.path / "mark",
+            data_set_id="d",
+            now_ms=lambda: self.now_ms,
+            on_failure=self.failures.append,
+        )
+
+    async def journeys(self, count: int) -> None:
+        """A day goes by with each scan; one commit a scan."""
+        for number in range(count):
+            for step, code in enumerate(CODES):
+                event = scan_event(
+                    code,
+                    f"e{number}-{step}",
+                    NOON_MS + number * 10 + step,
+                    f"SF{number:010}",
+                    facility_code=f"HUB{step}",
+                )
+                await self.partition.submit([scan(event)])
+                self.now_ms += 86_400_000
+
+    async def trim(self, kept: KeptLog) -> int:
+        """One turn of retention."""
+        return await self.partition.retention(kept).trim(self.now_ms)
+
+    def findings(self) -> list[Finding]:
+        """What `trackd check` says of it."""
+        check = PartitionCheck(
+            0,
+            self.partition.engine,
+            partition_count=1,
+            identity="d/0",
+            acknowledged=self.partition.committer.durable_position,
+            waybills_at_a_time=1_000,
+        )
+        return [each for each in check.run() if isinstance(each, Finding)]
+
+    async def again(self) -> None:
+        """A stop and a start."""
+        await self.partition.close()
+        self.partition = self.opened()
+
+
+@pytest.fixture
+async def clocked(tmp_path: Path) -> AsyncIterator[Clocked]:
+    """An empty partition."""
+    made = Clocked(tmp_path)
+    yield made
+    await made.partition.close()
+
+
+async def test_nothing_is_let_go_before_its_time(clocked: Clocked) -> None:
+    """Neither by age nor by size."""
+    await clocked.journeys(3)
+    assert await clocked.trim(FOR_EVER) == 0
+    assert clocked.partition.feed.oldest_position == 1
+
+
+async def test_what_is_too_old_goes_and_who_needs_it_is_told(clocked: Clocked) -> None:
+    """By age: an explicit error before the floor, everything from the floor on."""
+    await clocked.journeys(5)
+    kept = KeptLog(age_ms=10 * 86_400_000, bytes_max=1 << 50)
+    assert await clocked.trim(kept) == 11  # the tenth last one is exactly as old as may be
+    feed = clocked.partition.feed
+    assert feed.oldest_position == 12
+    with pytest.raises(PositionExpired) as expired:
+        feed.read(10, entries_max=100)
+    assert expired.value.oldest_position == 12
+    assert [each.position for each in feed.read(11, entries_max=100).changes] == list(range(12, 21))
+    assert feed.recorded_at_ms(11) is None
+    assert await clocked.trim(kept) == 0
+
+
+async def test_what_is_too_much_goes(clocked: Clocked) -> None:
+    """By size, as an estimate: a little more or less than asked for is left."""
+    await clocked.journeys(25)
+    bytes_max = clocked.partition.feed.log_bytes // 2
+    await clocked.trim(KeptLog(age_ms=1 << 50, bytes_max=bytes_max))
+    assert 0.8 * bytes_max < clocked.partition.feed.log_bytes <= bytes_max
+    left = sum(len(block) for _, block in clocked.partition.engine.scan_all(Table.LOG))
+    assert 0.8 * bytes_max < left <= 1.2 * bytes_max
+
+
+async def test_what_a_start_after_a_crash_needs_is_never_let_go(clocked: Clocked) -> None:
+    """Everything after the status checkpoint stays, however old, and the last block does."""
+    await clocked.journeys(4)
+    checkpoint = clocked.partition.statuses.checkpoint
+    assert checkpoint < 16
+    await clocked.trim(KeptLog(age_ms=0, bytes_max=1))
+    assert clocked.partition.feed.oldest_position == checkpoint + 1
+    await clocked.again()
+    assert clocked.partition.statuses.checkpoint == 16
+    await clocked.trim(KeptLog(age_ms=0, bytes_max=1))
+    assert clocked.partition.feed.oldest_position == 16
+    await clocked.again()
+    assert clocked.partition.committer.durable_position == 16
+    assert clocked.partition.feed.oldest_position == 16
+
+
+async def test_a_trimmed_log_verifies(clocked: Clocked) -> None:
+    """`trackd check` finds nothing, and still finds what is wrong: a status that is not its own."""
+    await clocked.journeys(6)
+    await clocked.trim(KeptLog(age_ms=10 * 86_400_000, bytes_max=1 << 50))
+    # In the middle of a journey: some waybills have a part of their entries, some none.
+    assert clocked.partition.feed.oldest_position % 4 == 0
+    await clocked.again()
+    assert clocked.findings() == []
+    engine = clocked.partition.engine
+    (key, block), *_ = engine.scan_all(Table.LOG)
+    engine.write([(Table.LOG, [(key, None)])])
+    kinds = {each.kind.value for each in clocked.findings()}
+    assert "gap" in kinds
+    engine.write([(Table.LOG, [(key, block)])])
+    assert clocked.findings() == []
+
+
+async def test_a_rebuilt_log_begins_anew(clocked: Clocked) -> None:
+    """After an accepted loss positions start at 1, and so does what is kept."""
+    from trackd.store import rebuild, replay
+
+    await clocked.journeys(3)
+    await clocked.again()
+    await clocked.trim(KeptLog(age_ms=0, bytes_max=1))
+    assert replay.log_floor(clocked.partition.engine) == 12
+    await asyncio.to_thread(rebuild.rebuild, clocked.partition.engine, clocked.now_ms)
+    assert replay.log_floor(clocked.partition.engine) == 1
+    assert replay.last_position(clocked.partition.engine) == 12
