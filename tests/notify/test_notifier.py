@@ -1,0 +1,307 @@
+"""The whole road: server, notifier and receivers, while endpoints misbehave and processes die."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook
+
+from tests.conftest import Serve
+from tests.harness.server import ServerProcess
+from tests.notify import receiver as receivers
+from tests.notify.receiver import Behaviour, Heard, Receiver, answering, receiving
+from tests.notify.stage import SERVER_FLAGS, Stage, scan_of, stage_of, waybills
+from trackd.v1.notification_pb2 import DeliveryOutcome, Endpoint, EndpointKind, EndpointState
+
+# An attempt may take half a second, and an endpoint that fails is soon asked again.
+IMPATIENT = (
+    *("--connect-timeout-s", "0.4", "--total-timeout-s", "0.4"),
+    *("--breaker-pause-s", "0.05", "--breaker-pause-s-max", "0.1"),
+)
+MISBEHAVING: dict[str, Behaviour] = {
+    "/hanging": receivers.hanging,
+    "/trickling": receivers.trickling,
+    "/failing": answering(500),
+    "/throttling": answering(429, "Retry-After: 0"),
+    "/redirecting": answering(302, "Location: /elsewhere"),
+    "/resetting": receivers.resetting,
+    "/babbling": receivers.babbling,
+    "/boasting": receivers.flooding_headers,
+}
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A receiver of the test's own."""
+    async with receiving() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server for all of these tests; each has endpoints of its own."""
+    started = ServerProcess(tmp_path_factory.mktemp("notifier") / "data", *SERVER_FLAGS)
+    yield started.start()
+    assert started.stop() == 0
+
+
+@pytest.fixture
+async def stage(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Stage]:
+    """The server as a test has it for itself: no endpoint is left when it is over."""
+    async with stage_of(server, tmp_path) as made:
+        yield made
+        for endpoint in await made.notifications.list():
+            await made.notifications.delete(endpoint.id)
+
+
+def files_with(text: bytes, directory: Path) -> list[Path]:
+    """The files under a directory in which a text stands."""
+    files = [file for file in directory.rglob("*") if file.is_file()]
+    return [file for file in files if text in file.read_bytes()]
+
+
+def flapping(failures: int) -> Behaviour:
+    """Fails the first attempts of each webhook, then takes it."""
+    seen: Counter[str] = Counter()
+    refuse, take = answering(500), answering(204)
+
+    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> bool:
+        seen[heard.headers["webhook-id"]] += 1
+        well = seen[heard.headers["webhook-id"]] > failures
+        return await (take if well else refuse)(heard, writer)
+
+    return answer
+
+
+async def campaign(stage: Stage, receiver: Receiver, *, parcels: int, kills: int) -> None:
+    """Endpoints of every kind hear of `parcels` while the notifier is killed `kills` times."""
+    receiver.behaviours |= MISBEHAVING | {"/flooding": receivers.flooding, "/flapping": flapping(2)}
+    schedule = {"backoff_ms": (20, 40), "max_attempts": 3}
+    bad = {path: await stage.endpoint(receiver.url(path), **schedule) for path in MISBEHAVING}  # type: ignore[arg-type] # both kinds in one
+    good = {
+        path: await stage.endpoint(receiver.url(path), backoff_ms=(20, 40), max_attempts=20)
+        for path in ("/good", "/flooding", "/flapping")
+    }
+    notifier = await stage.notifier(*IMPATIENT)
+    wanted = waybills(parcels)
+    for part in range(kills + 1):
+        await stage.scan(*(scan_of(each, "PICKED_UP") for each in wanted[part :: kills + 1]))
+        if part < kills:
+            await asyncio.sleep(0.3)
+            await notifier.kill()
+            await notifier.start()
+    await stage.settled([*bad.values(), *good.values()], timeout_s=60 + parcels)
+    for path, endpoint_id in good.items():
+        assert {heard.waybill for heard in receiver.at(path)} == set(wanted), path
+        assert await stage.parked(endpoint_id) == set(), path
+    for path, endpoint_id in bad.items():
+        assert await stage.parked(endpoint_id) == set(wanted), path
+    assert receiver.at("/elsewhere") == []
+    for heard in receiver.heard:
+        ids = {each.headers["webhook-id"] for each in receiver.at(heard.path)}
+        assert len(ids) == parcels, "one id for each change, however often it was tried"
+
+
+async def test_each_notification_is_delivered_or_parked(stage: Stage, receiver: Receiver) -> None:
+    """Endpoints hang, trickle, fail, throttle, redirect, reset, flood; the notifier is killed."""
+    await campaign(stage, receiver, parcels=9, kills=2)
+
+
+@pytest.mark.torture
+async def test_each_notification_is_delivered_or_parked_at_length(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """The same with more of everything."""
+    await campaign(stage, receiver, parcels=200, kills=25)
+
+
+async def test_an_endpoint_that_hangs_holds_up_nobody_else(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """Half of them take every request and answer none: the others hear everything meanwhile."""
+    receiver.behaviours |= {f"/hanging/{n}": receivers.hanging for n in range(3)}
+    for number in range(3):
+        await stage.endpoint(receiver.url(f"/hanging/{number}"))
+        await stage.endpoint(receiver.url(f"/good/{number}"))
+    await stage.notifier("--endpoint-attempts-max", "4")
+    wanted = waybills(100)
+    await stage.scan(*(scan_of(each, "PICKED_UP") for each in wanted))
+    for number in range(3):
+        path = f"/good/{number}"
+        await receiver.until(lambda path=path: len(receiver.at(path)) == 100)  # type: ignore[misc] # bound now
+        assert {heard.waybill for heard in receiver.at(path)} == set(wanted)
+    await receiver.until(lambda: sum(receiver.open_requests.values()) == 12)
+    for number in range(3):
+        path = f"/hanging/{number}"
+        assert len(receiver.at(path)) == 4, "its slots, and no answer to any of them"
+
+
+async def test_nobody_hears_of_the_past(stage: Stage, receiver: Receiver) -> None:
+    """While an endpoint fails newer news takes the place of older: one webhook, the last."""
+    (waybill,) = waybills(1)
+    well = asyncio.Event()
+    refuse, take = answering(500), answering(204)
+
+    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> bool:
+        return await (take if well.is_set() else refuse)(heard, writer)
+
+    receiver.behaviours["/"] = answer
+    endpoint_id = await stage.endpoint(receiver.url("/"), backoff_ms=(300,), max_attempts=50)
+    await stage.notifier(*IMPATIENT)
+    codes = ("PICKED_UP", "ARRIVED_AT_FACILITY", "OUT_FOR_DELIVERY", "DELIVERED")
+    for minute, code in enumerate(codes):
+        await stage.scan(scan_of(waybill, code, minute))
+        await receiver.until(
+            lambda code=code: (
+                receiver.heard[-1].document["data"]["event"]["code"] == code  # type: ignore[misc] # bound now
+                if receiver.heard
+                else False
+            )
+        )
+    well.set()
+    heard_before = len(receiver.heard)
+    await stage.settled([endpoint_id])
+    later = [heard.document["data"]["milestone"] for heard in receiver.heard[heard_before:]]
+    assert set(later) == {"DELIVERED"}
+    assert (await stage.progress(endpoint_id)).superseded >= 1
+
+
+async def test_an_endpoint_is_told_once_however_often_it_is_scanned(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """News only, unless all changes are asked for; of one waybill in order."""
+    (waybill,) = waybills(1)
+    await stage.endpoint(receiver.url("/news"))
+    asked = Endpoint(
+        kind=EndpointKind.ENDPOINT_KIND_WEBHOOK, url=receiver.url("/all"), all_changes=True
+    )
+    await stage.notifications.create(asked)
+    await stage.notifier()
+    codes = ["PICKED_UP", "OUT_FOR_DELIVERY", "DELIVERY_ATTEMPT_FAILED"]
+    codes += ["OUT_FOR_DELIVERY", "DELIVERY_ATTEMPT_FAILED", "OUT_FOR_DELIVERY", "DELIVERED"]
+    for minute, code in enumerate(codes):
+        await stage.scan(scan_of(waybill, code, minute))
+    await receiver.until(lambda: len(receiver.at("/all")) == len(codes))
+    await receiver.until(lambda: len(receiver.at("/news")) == 4)
+    told = {
+        path: [heard.document["data"]["event"]["code"] for heard in receiver.at(path)]
+        for path in ("/news", "/all")
+    }
+    assert told["/all"] == codes
+    assert told["/news"] == [*codes[:3], "DELIVERED"]
+
+
+async def test_an_endpoint_that_is_gone_is_disabled_and_can_come_back(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """410 disables it; what came meanwhile is told when it is enabled again."""
+    first, second = waybills(2)
+    receiver.behaviours["/"] = answering(410)
+    endpoint_id = await stage.endpoint(receiver.url("/"))
+    await stage.notifier()
+    await stage.scan(scan_of(first, "PICKED_UP"))
+    async with asyncio.timeout(30):
+        while True:
+            found = await stage.notifications.get(endpoint_id)
+            if found.state == EndpointState.ENDPOINT_STATE_DISABLED:
+                break
+            await asyncio.sleep(0.02)
+    assert found.disabled_reason == "answered 410"
+    heard_before = len(receiver.heard)
+    await stage.scan(scan_of(second, "PICKED_UP"))
+    receiver.behaviours["/"] = answering(204)
+    await stage.notifications.enable(endpoint_id)
+    await stage.settled([endpoint_id])
+    told = [heard.waybill for heard in receiver.heard[heard_before:]]
+    assert sorted(told) == [first, second]
+
+
+async def test_tests_secrets_and_the_log(stage: Stage, receiver: Receiver) -> None:
+    """A test is signed and answered; a rotation signs twice until its overlap is over."""
+    made = await stage.notifications.create(
+        Endpoint(kind=EndpointKind.ENDPOINT_KIND_WEBHOOK, url=receiver.url("/"))
+    )
+    endpoint_id = made.endpoint.id
+    await stage.notifier()
+
+    async def tested() -> Heard:
+        result = await stage.notifications.test(endpoint_id)
+        assert result.outcome == DeliveryOutcome.DELIVERY_OUTCOME_DELIVERED
+        assert (result.status_code, result.test) == (204, True)
+        return receiver.heard[-1]
+
+    heard = await tested()
+    assert Webhook(made.secret).verify(heard.body, heard.headers)["type"] == "trackd.test"
+    rotated = await stage.notifications.rotate_secret(endpoint_id, overlap_ms=60_000)
+    heard = await tested()
+    for secret in (made.secret, rotated.secret):
+        Webhook(secret).verify(heard.body, heard.headers)
+    last = await stage.notifications.rotate_secret(endpoint_id, overlap_ms=200)
+    async with asyncio.timeout(30):
+        while len((heard := await tested()).headers["webhook-signature"].split(" ")) > 1:
+            pass
+    Webhook(last.secret).verify(heard.body, heard.headers)
+    receiver.behaviours["/"] = answering(500)
+    failed = await stage.notifications.test(endpoint_id)
+    assert (failed.status_code, failed.error) == (500, "answered 500")
+    logged = [each async for each in stage.notifications.deliveries(endpoint_id)]
+    assert logged[0].status_code == 500
+    assert {each.test for each in logged} == {True}
+    assert logged == sorted(logged, key=lambda each: -each.started_at_ms)
+
+
+async def test_several_notifiers_share_the_work_and_stop_in_order(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """SIGTERM finishes what is under way and hands the rest on: everything is told exactly once."""
+
+    async def slowly(heard: Heard, writer: asyncio.StreamWriter) -> bool:
+        await asyncio.sleep(0.05)
+        return await answering(204)(heard, writer)
+
+    receiver.behaviours["/"] = slowly
+    endpoint_id = await stage.endpoint(receiver.url("/"))
+    notifiers = [await stage.notifier("--endpoint-attempts-max", "4") for _ in range(2)]
+    wanted = waybills(80)
+    await stage.scan(*(scan_of(each, "PICKED_UP") for each in wanted))
+    await receiver.until(lambda: len(receiver.heard) >= 20)
+    assert await notifiers[0].stop() == 0
+    assert '"the notifier stopped"' in notifiers[0].log
+    await stage.settled([endpoint_id])
+    assert sorted(heard.waybill for heard in receiver.heard) == wanted
+    assert await notifiers[1].stop() == 0
+
+
+async def test_a_server_that_dies_keeps_its_endpoints(
+    serve: Serve, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Killed: the endpoint, its secret and its place are there; nothing that was told comes again.
+
+    The secret is in no file but the receiver's own: neither in the data nor in the key file.
+    """
+    first, second = waybills(2)
+    server = await asyncio.to_thread(serve, *SERVER_FLAGS)
+    async with stage_of(server, tmp_path) as stage:
+        made = await stage.notifications.create(
+            Endpoint(kind=EndpointKind.ENDPOINT_KIND_WEBHOOK, url=receiver.url("/"))
+        )
+        endpoint_id = made.endpoint.id
+        await stage.notifier()
+        await stage.scan(scan_of(first, "PICKED_UP"))
+        await stage.settled([endpoint_id])
+        await asyncio.to_thread(server.kill)
+        address = ("--grpc", server.grpc)
+        await asyncio.to_thread(server.start, *address)
+        await stage.scan(scan_of(second, "PICKED_UP"))
+        await receiver.until(lambda: len(receiver.heard) >= 2)
+        await stage.settled([endpoint_id])
+        assert [heard.waybill for heard in receiver.heard] == [first, second]
+        for heard in receiver.heard:
+            Webhook(made.secret).verify(heard.body, heard.headers)
+    key = server.data.with_name(f"{server.data.name}.key")
+    assert key.stat().st_mode & 0o777 == 0o600
+    secret = made.secret.removeprefix("whsec_").encode()
+    assert await asyncio.to_thread(files_with, secret, tmp_path) == []
+    assert await asyncio.to_thread(files_with, b"trackd-key-1", tmp_path) == [key]
