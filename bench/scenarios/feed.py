@@ -1,5 +1,6 @@
 """What news cost: how late they are, how fast the past is told, what watchers take from ingest."""
 
+import math
 import time
 from dataclasses import replace
 from typing import Any
@@ -41,7 +42,8 @@ async def measure_watch(bench: Bench) -> Outcome:
             Figure("changes told to one", one.per_s, "changes/s"),
             Figure(
                 f"{scale.watchers} filtered watchers, added CPU, ratio to one of everything",
-                (many_us - alone_us) / added_us,
+                # A short run may see no difference.
+                (many_us - alone_us) / added_us if added_us > 0 else math.nan,
                 "×",
                 most=2,
             ),

@@ -17,7 +17,7 @@ _REPEATS = 0.05
 
 async def measure(bench: Bench) -> Outcome:
     """New scans only, as many as are taken."""
-    return await _measure(bench, "ingest", repeats=0.0, rate_least=100_000, cpu_us_most=12)
+    return await _measure(bench, "ingest", repeats=0.0, rate_least=200_000, cpu_us_most=5)
 
 
 async def measure_repeats(bench: Bench) -> Outcome:

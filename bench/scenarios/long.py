@@ -30,11 +30,12 @@ async def measure(bench: Bench) -> Outcome:
         async with connected(server.address) as channels:
             await verify_counts(channels, waybills=scale.long_waybills, events=sent.accepted)
     beside = [f for f in cost_figures(sent, cost) if f.name != "RSS, highest"]
+    amplification = cost.written_bytes / (sent.accepted * EVENT_BYTES)
     figures = [
         Figure("RSS, highest", cost.rss_bytes_max / 2**20, "MiB", most=_RSS_MIB_MOST),
         Figure("RSS at the end", cost.rss_bytes / 2**20, "MiB"),
         Figure("bytes on disk per event", disk_bytes / sent.accepted, "bytes"),
-        Figure("write amplification", cost.written_bytes / (sent.accepted * EVENT_BYTES), "×"),
+        Figure("write amplification", amplification, "×", most=8),
         Figure(RATE, sent.rate, "events/s"),
         Figure(CPU, cost.server_cpu_settled_us, "µs"),
         *beside,

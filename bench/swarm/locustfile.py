@@ -17,7 +17,7 @@ from locust import LoadTestShape, events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
-from bench.swarm.run import Plan, Run
+from bench.swarm.run import Plan, Run, clock
 from bench.swarm.scans import known_scans
 from bench.swarm.shapes import SHAPES
 from bench.swarm.stream import STREAM_EVENTS
@@ -49,12 +49,13 @@ class ChosenShape(LoadTestShape):
     """The shape named on the command line, over the users and the time given there."""
 
     use_common_options = True
+    _began_at: float | None = None
 
     def tick(self) -> tuple[int, float] | None:
         """How many users there are now; None when the time is over."""
         assert self.runner is not None
         options: Any = self.runner.environment.parsed_options
-        elapsed_s = self.get_run_time()
+        elapsed_s = self._elapsed_s()
         if elapsed_s >= options.seconds:
             return None
         shape = SHAPES[options.load_shape]
@@ -62,6 +63,13 @@ class ChosenShape(LoadTestShape):
         run: Run = self.runner.environment.trackd_run  # type: ignore[attr-defined]
         run.recordings.users[int(elapsed_s)] = users
         return users, users
+
+    def _elapsed_s(self) -> float:
+        """Since there are users: until then processes get ready, which is no part of the load."""
+        assert self.runner is not None
+        if self._began_at is None and self.runner.user_count:
+            self._began_at = clock()
+        return 0.0 if self._began_at is None else clock() - self._began_at
 
 
 @events.init_command_line_parser.add_listener
