@@ -21,6 +21,7 @@ from trackd.cluster.assignment import Assignment
 from trackd.cluster.membership import Membership
 from trackd.cluster.neighbours import Neighbours
 from trackd.cluster.ports import reachable_host
+from trackd.joining import AmongWorkers, neighbours_of
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
 from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
@@ -41,7 +42,7 @@ from trackd.wire.access import PartitionAccess
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
-from trackd.wire.door import Door, DoorLimits, health_of
+from trackd.wire.door import Door, DoorLimits
 from trackd.wire.ingest import IngestService
 from trackd.wire.peers import PEER_BATCHES_IN_FLIGHT_MAX, PeerService, only_own
 from trackd.wire.scans import ScanReader
@@ -61,9 +62,6 @@ _GC_THRESHOLDS = (50_000, 5, 100)
 _FAILURE_GRACE_S = 0.5
 # A store that stalls for ever must not keep the process: the crash path loses nothing.
 _CLOSE_TIMEOUT_S = 120.0
-# How long a worker that stops answers the others after its own callers: until the supervisor says
-# that nobody asks any more, or for so long if it is stopped alone.
-_ALONE_GRACE_S = 1.0
 
 _log = structlog.get_logger()
 
@@ -155,7 +153,7 @@ class Server:
             on_failure=self._storage_failed,
         )
         async with (
-            self._neighbours() as neighbours,
+            neighbours_of(self._membership) as neighbours,
             news as (feed, subscriptions),
             notifications_running(
                 self._settings, partitions, subscriptions, self._calls
@@ -172,11 +170,11 @@ class Server:
             door = self._door = self._built_door(directory, everywhere, admin)
             door.add_feed(self._calls, feed, subscriptions, self._settings.consumers_max)
             door.add_notifications(self._calls, notifications)
-            if self._membership:
+            if neighbours:
                 self._add_peers(door, directory, partitions)
             with self._metrics_served(partitions) as metrics:
                 if neighbours:
-                    opened = self._among_workers(neighbours, door, admin, count, metrics)
+                    opened = self._open_among(neighbours, door, admin, count, metrics)
                 else:
                     opened = self._open_to_all(door, admin, count, metrics)
                 async with opened:
@@ -260,39 +258,23 @@ class Server:
 
     # Among workers.
 
-    @property
-    def _assignment(self) -> Assignment | None:
-        return self._membership.assignment if self._membership else None
-
-    @contextlib.asynccontextmanager
-    async def _neighbours(self) -> AsyncIterator[Neighbours | None]:
-        if self._membership is None:
-            yield None
-            return
-        neighbours = Neighbours(self._membership.assignment)
-        try:
-            yield neighbours
-        finally:
-            await neighbours.close()
-
     def _add_peers(
         self, door: Door, directory: DataDirectory, partitions: Sequence[Partition]
     ) -> None:
         assert self._membership, "only a worker has peers"
+        count, data_set_id = directory.manifest.partition_count, directory.manifest.data_set_id
         ingest = self._ingest(
             directory,
-            only_own(partitions, directory.manifest.partition_count),
+            only_own(partitions, count),
             self._peer_calls,
             batches_in_flight_max=PEER_BATCHES_IN_FLIGHT_MAX,
         )
-        admin = AdminService(
-            partitions, directory.manifest.data_set_id, directory.path, self._space
-        )
+        admin = AdminService(partitions, data_set_id, directory.path, self._space)
         peers = PeerService(partitions, self._membership.assignment.token)
         door.add_peers(self._peer_calls, peers, ingest, admin)
 
     @contextlib.asynccontextmanager
-    async def _among_workers(
+    async def _open_among(
         self,
         neighbours: Neighbours,
         door: Door,
@@ -301,42 +283,23 @@ class Server:
         metrics: Address,
     ) -> AsyncIterator[None]:
         assert self._membership, "only a worker has neighbours"
-        membership, assignment = self._membership, self._membership.assignment
-        public = parse_address(assignment.public)
-        own = public._replace(port=parse_address(assignment.addresses[assignment.worker]).port)
-        admin.addresses = [
-            assignment.advertised[assignment.owner(number)] for number in range(partition_count)
-        ]
-
-        async def states_changed() -> None:
-            await neighbours.are_serving(membership.serving)
-            taking = not self._calls.stopping.is_set()
-            await door.tell_health(health_of(membership.serving, partition_count, taking=taking))
-
-        await door.open(str(public), str(own))
+        among = AmongWorkers(
+            self._membership,
+            neighbours,
+            door,
+            calls=self._calls,
+            peer_calls=self._peer_calls,
+            grace_s=self._settings.shutdown_grace_s,
+        )
+        admin.addresses = among.addresses(partition_count)
+        await among.open()
         _tidy_garbage_collection()
-        async with membership.joined(states_changed):
-            membership.tell("serving", metrics=str(metrics))
-            try:
-                yield
-            finally:
-                await self._stop_among_workers(membership, door)
+        async with among.serving(metrics, partition_count):
+            yield
 
-    async def _stop_among_workers(self, membership: Membership, door: Door) -> None:
-        """First no calls from outside, then, when no worker has any, none from the others."""
-        self._calls.stopping.set()
-        await door.set_serving(False)
-        grace_s = self._settings.shutdown_grace_s
-        _log.info("stopping", running_calls=self._calls.running)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FAILURE_GRACE_S if self.failure else grace_s):
-                await self._calls.idle()
-        membership.tell("drained")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace_s if membership.together else _ALONE_GRACE_S):
-                await membership.close_told.wait()
-        self._peer_calls.stopping.set()
-        await door.close(_ALONE_GRACE_S, self._peer_calls.idle())
+    @property
+    def _assignment(self) -> Assignment | None:
+        return self._membership.assignment if self._membership else None
 
     @contextlib.contextmanager
     def _metrics_served(self, partitions: list[Partition]) -> Iterator[Address]:
