@@ -89,6 +89,23 @@ def test_a_consumer_may_say_when_to_try_again() -> None:
     assert counter.take() == [1]
 
 
+def test_a_lane_may_wait_twice_for_the_same_time() -> None:
+    """Woken in between by an older change, and back to waiting."""
+    counter = Counter()
+    counter.feed("AAB")
+    counter.take()
+    counter.park(1)
+    counter.take()
+    counter.nack(2, delay_ms=500)
+    counter.nack(3, delay_ms=500)
+    counter.save()
+    counter.redrive(1)
+    counter.take()
+    counter.ack(1)
+    counter.pass_time(500)
+    assert sorted(counter.take()) == [2, 3]
+
+
 def test_what_is_handed_back_untried_is_no_attempt() -> None:
     """At once or after a delay; nothing is superseded for it, and the cursor does not wait."""
     counter = Counter(replace(RULES, supersede=True, max_attempts=1))
@@ -185,6 +202,18 @@ def test_a_consumer_that_leaves_in_order_has_tried_nothing() -> None:
         assert [item.attempts for item in counter.items()] == [1, 1]
         counter.gone(untried=True)
     assert counter.lanes.parked == 0
+
+
+def test_a_change_behind_one_that_lost_its_consumer_does_not_overtake_it() -> None:
+    """Not even when everything in memory is lost in between."""
+    counter = Counter()
+    counter.feed("A")
+    counter.take()
+    counter.gone()
+    counter.feed("A")
+    counter.save()
+    counter.restart()
+    assert counter.take() == [1]
 
 
 def test_a_newer_change_supersedes_those_that_failed() -> None:

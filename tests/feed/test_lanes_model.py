@@ -138,6 +138,8 @@ class LanesMachine(RuleBasedStateMachine):
             one.attempts -= untried
             if one.attempts >= self.lane_rules.max_attempts:
                 self.park_head(waybill)
+            else:
+                self.land(waybill)
 
     @rule(ms=st.sampled_from([1, 699, 5_000, 30_000]))
     def pass_time(self, ms: int) -> None:
@@ -190,9 +192,10 @@ class LanesMachine(RuleBasedStateMachine):
         for waybill, lane in model.lanes.items():
             model.failed[waybill] = bool(lane) and lane[0].attempts > 0
             if self.lane_rules.supersede and model.failed[waybill]:
-                fresh = [one for one in lane if one.position not in kept]
+                fresh = [n for n, one in enumerate(lane) if one.position not in kept]
                 if fresh:
-                    del lane[:-1]
+                    # The first that is read again is newer than what failed.
+                    del lane[: fresh[0]]
                     model.failed[waybill] = False
         self.model = self.saved = model
         self.save()
@@ -222,13 +225,20 @@ class LanesMachine(RuleBasedStateMachine):
         """The head of a lane failed."""
         lane = self.model.lanes[waybill]
         lane[0].consumer = 0
-        if self.lane_rules.supersede and lane[0].attempts and len(lane) > 1:
+        newer_waits = lane[-1].position > lane[0].position
+        if self.lane_rules.supersede and lane[0].attempts and newer_waits:
             self.supersede(waybill)
         elif lane[0].attempts >= self.lane_rules.max_attempts:
             self.park_head(waybill)
         else:
             lane[0].not_before_ms = self.counter.now_ms + wait_ms
-            self.model.failed[waybill] = lane[0].attempts > 0
+            self.land(waybill)
+
+    def land(self, waybill: str) -> None:
+        """What was in flight takes its place again."""
+        lane = self.model.lanes[waybill]
+        lane.sort(key=lambda one: one.position)
+        self.model.failed[waybill] = lane[0].attempts > 0
 
     def supersede(self, waybill: str) -> None:
         """Only the newest stays."""
@@ -265,5 +275,5 @@ class LanesMachine(RuleBasedStateMachine):
         assert not set(progress.done()) & lanes._open.keys()
 
 
-LanesMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LanesMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestLanes = LanesMachine.TestCase

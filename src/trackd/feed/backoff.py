@@ -1,11 +1,12 @@
 """The lanes that wait for their time, soonest first. Pure."""
 
 import heapq
+import itertools
 
 from trackd.feed.lane import Lane, LaneState
 
 _SPARE_TIMERS = 64
-_Timer = tuple[int, int, Lane]  # when, the position of its head, the lane
+_Timer = tuple[int, int, int, Lane]  # when, the position of its head, which timer, the lane
 
 
 class Backoff:
@@ -13,6 +14,7 @@ class Backoff:
 
     def __init__(self) -> None:
         self._timers: list[_Timer] = []
+        self._numbers = itertools.count()
         # How many lanes wait; the other timers are swept out when they are too many.
         self._waiting = 0
 
@@ -26,7 +28,8 @@ class Backoff:
         lane.state = LaneState.WAITING
         self._waiting += 1
         head = lane.items[0]
-        heapq.heappush(self._timers, (head.not_before_ms, head.position, lane))
+        timer = (head.not_before_ms, head.position, next(self._numbers), lane)
+        heapq.heappush(self._timers, timer)
         if len(self._timers) > 2 * self._waiting + _SPARE_TIMERS:
             still = {timer[:2]: timer for timer in self._timers if _still_waits(timer)}
             self._timers = list(still.values())
@@ -45,13 +48,13 @@ class Backoff:
         found = []
         while self._timers and self._timers[0][0] <= now_ms:
             timer = heapq.heappop(self._timers)
-            if _still_waits(timer) and self.leave(timer[2]):
-                found.append(timer[2])
+            if _still_waits(timer) and self.leave(timer[3]):
+                found.append(timer[3])
         return found
 
 
 def _still_waits(timer: _Timer) -> bool:
-    when, position, lane = timer
+    when, position, _, lane = timer
     if lane.state is not LaneState.WAITING:
         return False
     head = lane.items[0]

@@ -65,7 +65,7 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """The unfinished changes of a waybill, in order of position.
+    """The unfinished changes of a waybill, in order of position behind what is in flight.
 
     failed: its head failed and is to be tried again.
     """
@@ -74,6 +74,11 @@ class Lane:
     state: LaneState
     items: deque[Item] = field(default_factory=deque)
     failed: bool = False
+
+    def settle(self) -> None:
+        """What was in flight takes its place: older ones may have been redriven meanwhile."""
+        if len(self.items) > 1 and self.items[1].position < self.items[0].position:
+            self.items = deque(sorted(self.items, key=lambda item: item.position))
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,8 +198,8 @@ class Lanes:
         """A change arrives in a lane whose head failed, or was handed back."""
         lane = item.lane
         if self.rules.supersede and lane.failed and lane.state is not LaneState.FLIGHT:
-            self._supersede(item.lane)
-        else:
+            self._supersede(lane)
+        elif lane.items[-2].kept:  # or it would go before that one after a restart
             self._keep(item)
 
     # What goes out.
@@ -285,8 +285,8 @@ class Lanes:
                 item.reason = "the consumer went away"
                 self._park(item, now_ms)
             else:
-                item.lane.state = LaneState.READY
-                self._ready.appendleft(item.lane)
+                item.lane.settle()
+                self._next_head(item.lane, now_ms, goes_first=True)
         return len(lost)
 
     def tick(self, now_ms: int) -> list[int]:
@@ -300,8 +300,7 @@ class Lanes:
             self._landed(item.position, item.consumer)
             item.reason = "not acknowledged in time"
             self._failed(item, now_ms, 0)
-        deadlines = (item.deadline_ms for item in self._flight.values())
-        self._next_deadline_ms = min(deadlines, default=0)
+        self._next_deadline_ms = min((i.deadline_ms for i in self._flight.values()), default=0)
         return consumers
 
     def _landed(self, position: int, consumer: int) -> Item | None:
@@ -317,7 +316,7 @@ class Lanes:
 
     def _failed(self, item: Item, now_ms: int, delay_ms: int) -> None:
         lane = item.lane
-        if self.rules.supersede and item.attempts and len(lane.items) > 1:
+        if self.rules.supersede and item.attempts and lane.items[-1].position > item.position:
             lane.state = LaneState.READY
             self._ready.append(lane)
             self._supersede(lane)
@@ -328,6 +327,7 @@ class Lanes:
             for each in lane.items:
                 if each is item or not each.kept:
                     self._keep(each)
+            lane.settle()
             self._next_head(lane, now_ms)
 
     def _park(self, item: Item, now_ms: int) -> None:
@@ -345,15 +345,15 @@ class Lanes:
         else:
             del self._lanes[lane.waybill_number]
 
-    def _next_head(self, lane: Lane, now_ms: int) -> None:
+    def _next_head(self, lane: Lane, now_ms: int, *, goes_first: bool = False) -> None:
         """A lane that is in no list has a head, which goes out, or waits for its time."""
         head = lane.items[0]
         lane.failed = head.attempts > 0
-        if head.not_before_ms <= now_ms:
-            lane.state = LaneState.READY
-            self._ready.append(lane)
+        if head.not_before_ms > now_ms:
+            self._backoff.add(lane)
             return
-        self._backoff.add(lane)
+        lane.state = LaneState.READY
+        (self._ready.appendleft if goes_first else self._ready.append)(lane)
 
     def _wake(self, lane: Lane) -> None:
         """A lane that waited is ready."""
