@@ -175,7 +175,9 @@ class Endpoint(_message.Message):
     language: _builtins.str
     """MESSAGE: the language of the text, `zh` or `en`; empty means `zh`."""
     template: _builtins.str
-    """MESSAGE: the name of the template, 1-64 of a-z, 0-9, hyphen and underscore; empty means `default`."""
+    """MESSAGE: how much a text tells: `default` every fact that may be told, `short` what is new; empty means
+    `default`.
+    """
     state: Global___EndpointState.ValueType
     """Whether it is told. Set by the server; see EnableEndpoint and DisableEndpoint."""
     disabled_reason: _builtins.str
