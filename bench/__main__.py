@@ -53,6 +53,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--long", action="store_true", help="also 20 million events in a row: minutes"
     )
+    parser.add_argument("--long-events", type=int, help="of --long and recovery, in all")
+    parser.add_argument("--long-waybills", type=int, help="that they are of")
     parser.add_argument("--seconds", type=float, help="how long scans are sent; 60 by default")
     parser.add_argument("--workers", type=int, help="of every server; its default by default")
     parser.add_argument("--seed", type=int, default=1)
@@ -69,6 +71,11 @@ def _scale(arguments: argparse.Namespace) -> Scale:
     scale = SHORT if arguments.short else Scale()
     if arguments.seconds:
         scale = replace(scale, ingest_seconds=arguments.seconds, half_seconds=arguments.seconds / 2)
+    if arguments.long_events:
+        events = arguments.long_events
+        scale = replace(scale, long_events=events, recovery_events=events)
+    if arguments.long_waybills:
+        scale = replace(scale, long_waybills=arguments.long_waybills)
     return scale
 
 

@@ -1,5 +1,6 @@
 """What a scenario found: figures, each with its floor if it has one."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,8 +19,8 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bounds are kept; None if there are none."""
-        if self.least is None and self.most is None:
+        """Whether the bounds are kept; None if there are none, or nothing was measured."""
+        if (self.least is None and self.most is None) or math.isnan(self.value):
             return None
         least = float("-inf") if self.least is None else self.least
         most = float("inf") if self.most is None else self.most

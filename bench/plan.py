@@ -26,6 +26,7 @@ class Scale:
     reads_per_s: int = 500
     curve_seconds: float = 8
     singles_seconds: float = 10
+    recovery_events: int = 2_000_000
     long_events: int = 20_000_000
     long_waybills: int = 2_000_000
     flushes: int = 500
@@ -51,6 +52,7 @@ SHORT = Scale(
     reads_per_s=100,
     curve_seconds=0.5,
     singles_seconds=1,
+    recovery_events=50_000,
     long_events=200_000,
     long_waybills=20_000,
     flushes=20,

@@ -14,6 +14,7 @@ from bench.scenarios import (
     half,
     ingest,
     long,
+    recovery,
     singles,
     unary,
     webhooks,
@@ -52,5 +53,6 @@ SCENARIOS = {
         "How many changes a second does a named subscription give out?", feed.measure_subscription
     ),
     "webhooks": Scenario("How many webhooks a second does one notifier deliver?", webhooks.measure),
+    "recovery": Scenario("How soon does it serve again after kill -9?", recovery.measure),
     "long": Scenario("Does memory stay bounded, and what goes to disk?", long.measure),
 }

@@ -1,5 +1,7 @@
 """Whether memory stays bounded over many events in a row, and what goes to disk for each."""
 
+import asyncio
+import math
 import os
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from bench.watch import Watch
 
 _RSS_MIB_MOST = 1_536
 _BLOCK_BYTES = 512
+_PART_S = 60.0
 
 
 async def measure(bench: Bench) -> Outcome:
@@ -26,6 +29,7 @@ async def measure(bench: Bench) -> Outcome:
             sent = await send(server.address, maker, load)
         sent.check(repeated=maker.repeated)
         cost = await watch.cost(sent, settle_seconds_max=scale.settle_seconds_max)
+        stalls = await asyncio.to_thread(server.metric, "trackd_store_stalls_total")
         disk_bytes = bytes_on_disk(data)
         async with connected(server.address) as channels:
             await verify_counts(channels, waybills=scale.long_waybills, events=sent.accepted)
@@ -37,10 +41,22 @@ async def measure(bench: Bench) -> Outcome:
         Figure("bytes on disk per event", disk_bytes / sent.accepted, "bytes"),
         Figure("write amplification", amplification, "×", most=8),
         Figure(RATE, sent.rate, "events/s"),
+        Figure("rate at the end, ratio to the beginning", _kept(watch), "×", least=0.75),
+        Figure("write stalls", stalls, ""),
         Figure(CPU, cost.server_cpu_settled_us, "µs"),
         *beside,
     ]
     return Outcome(figures, {**watch.series, "ack_p99_ms": sent.ack_p99_ms()})
+
+
+def _kept(watch: Watch) -> float:
+    """The mean rate of the last minute by that of the first; NaN for a run of a few seconds."""
+    rates = watch.series["events_per_s"]
+    if not rates:
+        return math.nan
+    first = [rate for at, rate in rates if at <= _PART_S]
+    last = [rate for at, rate in rates if at > rates[-1][0] - _PART_S]
+    return (sum(last) / len(last)) / (sum(first) / len(first)) if first else math.nan
 
 
 def bytes_on_disk(directory: Path) -> int:
