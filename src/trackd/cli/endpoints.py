@@ -347,8 +347,10 @@ def _ask(server: str, what: "Callable[[Notifications], Awaitable[_Answer]]") -> 
     except InvalidRequest as error:
         fail(str(error), code=USAGE if error.reason == "INVALID_ENDPOINT" else FAILED)
     except TrackdError as error:
-        if error.reason == "NO_TEST_RESULT":
+        if error.reason in {"NO_TEST_RESULT", "TOO_MANY_ENDPOINTS"}:
             fail(str(error))
+        if error.reason == "UNIMPLEMENTED":
+            fail(f"the server at {server} keeps no endpoints: start it with --workers 1")
         fail(explain(error, server=server))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

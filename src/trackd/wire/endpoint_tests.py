@@ -6,8 +6,6 @@ They live in memory: whoever asked is waiting, and asks again if the server goes
 import asyncio
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from trackd.v1.notification_pb2 import DeliveryAttempt, EndpointTest
 from trackd.wire.errors import no_notifier, no_test_result
@@ -27,15 +25,15 @@ class EndpointTests:
         self._polls = 0
         self._last_poll_s = float("-inf")
 
-    @contextmanager
-    def polled(self) -> Iterator[None]:
-        """A notifier is there, as long as this lasts and a little longer."""
+    # A notifier is there, as long as its call lasts and a little longer: `with self`. By hand, as a
+    # CallError is frozen and contextlib's own way would set its traceback.
+
+    def __enter__(self) -> None:
         self._polls += 1
-        try:
-            yield
-        finally:
-            self._polls -= 1
-            self._last_poll_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._polls -= 1
+        self._last_poll_s = time.monotonic()
 
     @property
     def notifier_connected(self) -> bool:

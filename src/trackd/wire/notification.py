@@ -66,7 +66,7 @@ class NotificationService:
     async def rotate_endpoint_secret(self, request: bytes, _: Context) -> bytes:
         """RotateEndpointSecret."""
         asked = _read(pb.RotateEndpointSecretRequest, request)
-        if not self._endpoints.get(asked.id).secrets:
+        if self._endpoints.get(asked.id).endpoint.kind != pb.EndpointKind.ENDPOINT_KIND_WEBHOOK:
             raise invalid("id", "texts to people are not signed", "INVALID_ENDPOINT")
         record = await self._endpoints.rotate(asked.id, overlap_ms=overlap_ms(asked.overlap_ms))
         answer = pb.RotateEndpointSecretResponse(endpoint=record.endpoint, secret=_newest(record))
@@ -129,7 +129,7 @@ class NotificationService:
             raise invalid(
                 "wait_ms", f"must be 0 to {TARGETS_WAIT_MS_MAX}", limit=TARGETS_WAIT_MS_MAX
             )
-        with self._tests.polled():
+        with self._tests:
             targets = self._endpoints.targets()
             if asked.known_revision == self._endpoints.revision and not self._tests.waiting:
                 await self._news(asked.wait_ms / 1000)
