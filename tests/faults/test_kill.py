@@ -22,6 +22,8 @@ _FLAGS = ("--partitions", "2", "--write-back-events-max", "2000")
 # Reached for every commit, and only on the way out.
 _IN_COMMITS = ("before_write", "after_write", "after_flush", "before_ack")
 _IN_THE_END = ("in_checkpoint", "in_shutdown")
+# Reached when a subscription saves its progress: see test_consumers.py.
+_IN_SAVES = ("before_cursor_save", "after_cursor_save")
 # A point is reached ten to a thousand times a second; it is to happen in the midst of the load.
 _COMMIT_PROBABILITIES = (0.3, 0.1, 0.03)
 _POINT_TIMEOUT_S = 30.0
@@ -88,7 +90,7 @@ async def _die_at_every_point(serve: Serve, rng: random.Random, rounds: int) -> 
 
 async def test_a_crash_at_each_named_point_loses_nothing_acknowledged(serve: Serve) -> None:
     """Row 2: wherever in a commit or a shutdown the process dies, I1-I5 and I7 hold."""
-    assert {*_IN_COMMITS, *_IN_THE_END} == failpoint.NAMES
+    assert {*_IN_COMMITS, *_IN_THE_END, *_IN_SAVES} == failpoint.NAMES
     await _die_at_every_point(serve, seeded("points"), rounds=1)
 
 

@@ -188,6 +188,16 @@ class Consumer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._channels.close()
 
+    async def abandon(self) -> None:
+        """Cuts the link at once: to the server it is as if the process had died."""
+        self._closing = True
+        self._arrived.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._channels:
+            await self._channels.close()
+
     async def __aenter__(self) -> Self:
         await self.open()
         return self

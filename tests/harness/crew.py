@@ -1,0 +1,109 @@
+"""Consumers of one named subscription at work, and everything they saw: order, repeats, gaps.
+
+They come and go, reject and park at random. What must hold is checked as it happens: a change is
+delivered only when every earlier one of its waybill is settled, and nothing that was settled for
+sure is ever delivered again.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator
+
+from trackd.client.consumer import Consumer, ConsumerOptions
+from trackd.client.errors import TrackdError
+from trackd.v1.feed_pb2 import Delivery
+
+_CONSUMERS = 3
+_NACK_SHARE = 0.03
+_PARK_SHARE = 0.005
+
+
+class Crew:
+    """The consumers of a subscription, over as many runs of the server as need be."""
+
+    def __init__(self, name: str, rng: random.Random) -> None:
+        self.name = name
+        self.faults: list[str] = []
+        # Positions that were told to be done, or parked; and those of them that no crash can undo.
+        self.settled: set[str] = set()
+        self.sure: set[str] = set()
+        # Every waybill's positions in the order of their first delivery.
+        self.seen: defaultdict[str, list[str]] = defaultdict(list)
+        self._known: set[str] = set()
+        self._rng = rng
+        # Whether everything is acknowledged at once.
+        self.gentle = False
+        self.redelivered = self.deaths = 0
+        self._consumers: list[Consumer] = []
+
+    @contextlib.asynccontextmanager
+    async def at_work(self, address: str, *, dying: bool = False) -> AsyncIterator[None]:
+        """Consumers work for as long as the block runs, or as the server lives.
+
+        dying: one at a time goes abruptly, and another comes. Those that are left leave in order,
+        so that the server has heard everything they said.
+        """
+        self._consumers = []
+        tasks = [asyncio.create_task(self._work(address)) for _ in range(_CONSUMERS)]
+        killing = asyncio.ensure_future(self._die(tasks, address)) if dying else None
+        try:
+            yield
+        finally:
+            if killing:
+                killing.cancel()
+            await asyncio.gather(*(each.close() for each in self._consumers))
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _die(self, tasks: "list[asyncio.Task[None]]", address: str) -> None:
+        while True:
+            await asyncio.sleep(self._rng.uniform(0.05, 0.2))
+            self.deaths += 1
+            if self._consumers:
+                await self._consumers.pop(0).abandon()
+            tasks.append(asyncio.create_task(self._work(address)))
+
+    async def _work(self, address: str) -> None:
+        options = ConsumerOptions(credits=self._rng.choice([3, 50, 500]), reconnects=False)
+        consumer = Consumer(address, self.name, options=options)
+        with contextlib.suppress(TrackdError):  # the server is gone
+            await consumer.open()
+            self._consumers.append(consumer)
+            async for delivery in consumer:
+                self._settle(consumer, delivery)
+
+    def _settle(self, consumer: Consumer, delivery: Delivery) -> None:
+        change = delivery.change
+        position, waybill = change.position, change.waybill_number
+        self._look(waybill, position)
+        chance = 1.0 if self.gentle else self._rng.random()
+        if chance < _PARK_SHARE:
+            consumer.park(position, reason="at random")
+            self.settled.add(position)
+        elif chance < _NACK_SHARE:
+            consumer.nack(position, delay_ms=self._rng.randint(1, 30), reason="at random")
+        else:
+            consumer.ack(position)
+            self.settled.add(position)
+
+    def _look(self, waybill: str, position: str) -> None:
+        seen = self.seen[waybill]
+        if position in self.sure:
+            self.faults.append(f"{waybill}: {position} was settled for sure and came again")
+        if position not in self._known:
+            self._known.add(position)
+            if seen and place_of(seen[-1]) > place_of(position):
+                self.faults.append(f"{waybill}: {position} came after {seen[-1]}")
+            open_ones = [each for each in seen if each not in self.settled]
+            if open_ones:
+                self.faults.append(f"{waybill}: {position} came while {open_ones} were open")
+            seen.append(position)
+        else:
+            self.redelivered += 1
+
+
+def place_of(position: str) -> tuple[int, int]:
+    """Partition and position of a change's token."""
+    partition, _, number = position.rpartition("/")[2].partition(".")
+    return int(partition), int(number)
