@@ -123,7 +123,7 @@ def _families(exposed: str) -> Iterator[tuple[str, str, frozenset[str]]]:
 
 
 def test_every_metric_is_there(serve: Serve) -> None:
-    """Name, type and labels as a server exposes them; alerts use no other metric."""
+    """Name, type and labels as a server exposes them."""
     running = serve("--partitions", "1", "--unsafe-plaintext")
     with SyncAdmin(running.grpc) as admin:
         admin.get_stats()
@@ -137,10 +137,6 @@ def test_every_metric_is_there(serve: Serve) -> None:
         for name, kind, labels, _ in rows(section("Metrics and alerts"))
     }
     assert table == set(_families(exposed))
-    known = {"up", *re.findall(r"^# TYPE (\w+) ", exposed, re.MULTILINE)}
-    used = re.findall(r"\b(?:up|(?:trackd|grpc_server|process)_\w+)\b(?=[{\[) ])", block("yaml"))
-    assert len(used) >= 10
-    assert {re.sub(r"_(bucket|count|sum)$", "", name) for name in used} <= known
 
 
 def test_every_log_line_of_the_server_is_there() -> None:
