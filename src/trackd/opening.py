@@ -19,6 +19,7 @@ from trackd.store.errors import StorageFailed
 from trackd.store.mark import read_mark
 from trackd.store.space import SpaceGuard
 from trackd.store.wal import defuse
+from trackd.turns import Turns
 
 _log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ def open_partitions(
     directory: DataDirectory,
     *,
     space: SpaceGuard,
+    turns: Turns,
     on_failure: Callable[[StorageFailed], None],
     own: Sequence[int] | None = None,
 ) -> list[Partition]:
@@ -87,6 +89,7 @@ def open_partitions(
                 now_ms=now_ms,
                 on_failure=on_failure,
                 space=space,
+                turns=turns,
                 accept_data_loss=settings.unsafe_accept_data_loss,
             )
         )

@@ -26,6 +26,7 @@ from trackd.store.planner import Planner, ScanTuple, Verdict
 from trackd.store.records import status_position
 from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
+from trackd.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Partition:
         now_ms: Callable[[], int],
         on_failure: Callable[[StorageFailed], None],
         space: SpaceGuard | None = None,
+        turns: Turns | None = None,
         accept_data_loss: bool = False,
     ) -> "Partition":
         """Takes over an open engine and brings its statuses up to date.
@@ -129,6 +131,7 @@ class Partition:
             now_ms=now_ms,
             on_failure=on_failure,
             space=space,
+            turns=turns,
             on_durable=feed.committed,
         )
         return cls(

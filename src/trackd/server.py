@@ -21,6 +21,7 @@ from trackd.cluster.assignment import Assignment
 from trackd.cluster.membership import Membership
 from trackd.cluster.neighbours import Neighbours
 from trackd.cluster.ports import reachable_host
+from trackd.cluster.watching import JoinedFeed
 from trackd.joining import AmongWorkers, neighbours_of
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
 from trackd.news import news_running
@@ -38,7 +39,8 @@ from trackd.store.errors import (
 )
 from trackd.store.space import SpaceGuard
 from trackd.telling import notifications_running
-from trackd.wire.access import PartitionAccess
+from trackd.turns import Turns
+from trackd.wire.access import ChangeFeed, PartitionAccess
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
@@ -56,8 +58,9 @@ EXIT_DATA_BEHIND = exits.DATA_BEHIND
 # Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
 # would be seen.
 _SWITCH_INTERVAL_S = 0.0005
-# The second one bounds what failed calls leave behind until it is found: some 20 MB.
-_GC_THRESHOLDS = (50_000, 5, 100)
+# Calls leave cycles behind (grpc.aio, exceptions): they are looked for often, or finding them stops
+# everything for long (100 ms every 4 s with 50,000 in place of the 2,000).
+_GC_THRESHOLDS = (2_000, 10, 50)
 # How long callers have to hear of a storage failure before the process is gone.
 _FAILURE_GRACE_S = 0.5
 # A store that stalls for ever must not keep the process: the crash path loses nothing.
@@ -103,6 +106,7 @@ class Server:
         self.stop_asked = membership.stop_told if membership else asyncio.Event()
         self.failure: StorageFailed | None = None
         self._space = SpaceGuard()
+        self._turns = Turns()
         self._registry = CollectorRegistry()
         self._metrics = ProcessMetrics(self._registry)
         call_metrics = CallMetrics(self._registry)
@@ -121,6 +125,7 @@ class Server:
                 settings,
                 directory,
                 space=self._space,
+                turns=self._turns,
                 on_failure=self._storage_failed,
                 own=assignment.own(directory.manifest.partition_count) if assignment else None,
             )
@@ -168,10 +173,14 @@ class Server:
                 neighbours.stats if neighbours else (),
             )
             door = self._door = self._built_door(directory, everywhere, admin)
-            door.add_feed(self._calls, feed, subscriptions, self._settings.consumers_max)
+            everything: ChangeFeed = feed
+            if neighbours:
+                sources = neighbours.watched_with(feed, partitions)
+                everything = JoinedFeed(sources, self._calls, directory.manifest.data_set_id)
+            door.add_feed(self._calls, everything, subscriptions, self._settings.consumers_max)
             door.add_notifications(self._calls, notifications)
             if neighbours:
-                self._add_peers(door, directory, partitions)
+                self._add_peers(door, directory, partitions, feed)
             with self._metrics_served(partitions) as metrics:
                 if neighbours:
                     opened = self._open_among(neighbours, door, admin, count, metrics)
@@ -228,6 +237,7 @@ class Server:
             now_ms=now_ms,
             batches_in_flight_max=batches_in_flight_max or settings.stream_batches_in_flight_max,
             queue_events_max=settings.ingest_queue_events_max,
+            turns=self._turns,
         )
 
     @contextlib.asynccontextmanager
@@ -259,7 +269,11 @@ class Server:
     # Among workers.
 
     def _add_peers(
-        self, door: Door, directory: DataDirectory, partitions: Sequence[Partition]
+        self,
+        door: Door,
+        directory: DataDirectory,
+        partitions: Sequence[Partition],
+        feed: ChangeFeed,
     ) -> None:
         assert self._membership, "only a worker has peers"
         count, data_set_id = directory.manifest.partition_count, directory.manifest.data_set_id
@@ -271,7 +285,7 @@ class Server:
         )
         admin = AdminService(partitions, data_set_id, directory.path, self._space)
         peers = PeerService(partitions, self._membership.assignment.token)
-        door.add_peers(self._peer_calls, peers, ingest, admin)
+        door.add_peers(self._peer_calls, peers, ingest, admin, feed)
 
     @contextlib.asynccontextmanager
     async def _open_among(

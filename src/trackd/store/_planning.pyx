@@ -326,9 +326,12 @@ cdef class Rows:
     cdef Py_ssize_t capacity, count
     cdef int shift
 
-    def __cinit__(self):
+    def __cinit__(self, Py_ssize_t expected=0):
+        cdef Py_ssize_t capacity = CAPACITY_MIN
+        while 2 * capacity < 3 * expected:
+            capacity *= 2
         self.slots = NULL
-        self._allocate(CAPACITY_MIN)
+        self._allocate(capacity)
 
     def __dealloc__(self):
         cdef Py_ssize_t i

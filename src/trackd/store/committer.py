@@ -1,8 +1,7 @@
 """The one writer of a partition: plan, write, settle.
 
 Takes what is waiting, plans it (planner.py), writes it in one batch, has it flushed from a thread,
-and only then answers. While one commit is being flushed the next ones are planned and written as
-soon as a full commit waits.
+and only then answers. During a flush, commits are planned and written as soon as they are full.
 
 * Nothing is answered before it is durable: every answer follows a flush that began after its write.
 * Answers are given in the order of submission.
@@ -29,10 +28,10 @@ from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
 from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
+from trackd.turns import Turns
 
 STALL_RETRY_S = 0.002
-# Commits that may be written while a flush runs: a disk may hang. The rest waits in the queue,
-# where it is counted, and callers are held back.
+# Commits that may be written while a flush runs: a disk may hang. The rest is held back.
 UNFLUSHED_COMMITS_MAX = 16
 
 
@@ -68,6 +67,7 @@ class Committer:
         now_ms: Callable[[], int],
         on_failure: Callable[[StorageFailed], None],
         space: SpaceGuard | None = None,
+        turns: Turns | None = None,
         on_durable: Callable[[int, bytes], None] | None = None,
     ) -> None:
         self._engine = engine
@@ -81,6 +81,7 @@ class Committer:
         self._on_durable = on_durable
         self._space = space or SpaceGuard()
         self._loop = asyncio.get_running_loop()
+        self._turns = turns or Turns()
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self.figures = CommitFigures()
         # What waits for a plan.
@@ -159,7 +160,7 @@ class Committer:
 
     @property
     def planned_position(self) -> int:
-        """The position of the last event that was put into order."""
+        """The position of the last event put into order."""
         return self._planner.position
 
     @property
@@ -203,7 +204,7 @@ class Committer:
     def _pump_soon(self) -> None:
         if not self._pump_due:
             self._pump_due = True
-            self._loop.call_soon(self._pump)
+            self._turns.soon(self._pump)
 
     def _pump(self) -> None:
         """Plans and writes one commit, if one is due."""

@@ -11,6 +11,10 @@ from typing import Any
 class Rows(dict[bytes, bytes]):
     """A dict that looks many keys up at once."""
 
+    def __init__(self, expected: int = 0) -> None:  # noqa: ARG002 (a dict cannot be told)
+        """expected: rows that it has room for from the beginning; growing stops the process."""
+        super().__init__()
+
     def get_all(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The rows of these keys; None where there is none."""
         return list(map(self.get, keys))

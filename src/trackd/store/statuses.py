@@ -56,7 +56,9 @@ class StatusTable:
         self._cache_bytes = cache_bytes
         self._write_back_events = write_back_events
         # The rows in memory; others read it, and change it through the methods only.
-        self.rows: plain.Rows = Rows()
+        self.rows: plain.Rows = Rows(
+            write_back_events + cache_bytes // (STATUS_HEAD.size + ROW_OVERHEAD_BYTES)
+        )
         self.checkpoint = checkpoint
         # Keys by the plan that dirtied them: its first position.
         self._dirty: deque[tuple[int, list[bytes]]] = deque()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from trackd.domain.validation import Fault
 from trackd.store.planner import Verdict
 from trackd.store.space import SpaceGuard
+from trackd.turns import Turns
 from trackd.wire.access import PartitionAccess
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls, Context
@@ -36,6 +37,7 @@ class IngestService:
         now_ms: Callable[[], int],
         batches_in_flight_max: int,
         queue_events_max: int,
+        turns: Turns | None = None,
     ) -> None:
         self._partitions = partitions
         self._answers = answers
@@ -45,6 +47,7 @@ class IngestService:
         self._now_ms = now_ms
         self._batches_in_flight_max = batches_in_flight_max
         self._queue_events_max = queue_events_max
+        self._turns = turns or Turns()
 
     async def append_events(self, request: bytes, _: Context) -> bytes:
         """AppendEvents."""
@@ -86,6 +89,7 @@ class IngestService:
         self, requests: Any, pending: "asyncio.Queue[Pending | None]", room: asyncio.Semaphore
     ) -> None:
         async for request in requests:
+            await self._turns.mine()
             batch = self._reader.read_stream(request, self._now_ms())
             if self._space.low:
                 raise low_space()
