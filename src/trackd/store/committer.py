@@ -383,8 +383,7 @@ class Committer:
         for _, waiter in self._durable_waiters:
             if not waiter.done():
                 waiter.set_exception(_once_more(error))
-        self._queue.clear()
-        self.queued_events = 0
+        self._queue, self.queued_events = deque(), 0
         self._durable_waiters.clear()
         self._wake_room_waiters()
         self._on_failure(error)
