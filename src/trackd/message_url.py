@@ -103,7 +103,9 @@ def apprise_service(text: str, *, allow_local: bool) -> Any:
     # An installation without such endpoints need not load a hundred modules.
     apprise = import_module("apprise")
     _mute()
-    asset = apprise.AppriseAsset(http_redirects=False, async_mode=False, secure_logging=True)
+    asset = apprise.AppriseAsset(
+        http_redirects=False, async_mode=False, secure_logging=True, storage_mode="memory"
+    )
     service = apprise.Apprise.instantiate(text, asset=asset)
     if service is None:
         raise UnusableUrl("apprise cannot read it: a part is missing or has a wrong form")
