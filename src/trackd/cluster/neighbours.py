@@ -1,14 +1,18 @@
 """The other workers of this server, as this one reaches them."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from grpc import aio
 
 from trackd.cluster.assignment import Assignment
-from trackd.cluster.remote import PeerChannel, RemotePartition
+from trackd.cluster.remote import PeerChannel, RemotePartition, call_error
+from trackd.cluster.watching import OwnPartitions, WatchSource
 from trackd.partition import Partition
 from trackd.wire.access import PartitionAccess
 from trackd.wire.admin import StatsOfOthers
+from trackd.wire.feed import FeedService
+from trackd.wire.peer_messages import GetLogBoundsResponse
+from trackd.wire.resume_tokens import KeptLog, LogBounds
 
 
 class Neighbours:
@@ -42,6 +46,11 @@ class Neighbours:
         """What asks each of them for its GetStats answer."""
         return [_stats_of(channel) for channel in self._channels.values()]
 
+    def watched_with(self, feed: FeedService, own: Sequence[Partition]) -> list[WatchSource]:
+        """Every worker as a source of changes, this one with what answers for its partitions."""
+        mine = OwnPartitions(feed, {partition.number: partition.feed for partition in own})
+        return [mine, *(PeerPartitions(channel) for channel in self._channels.values())]
+
     async def are_serving(self, serving: Sequence[bool]) -> None:
         """Reaches a worker that has come back at once, not when its connection is tried next."""
         for worker, channel in self._channels.items():
@@ -55,6 +64,30 @@ class Neighbours:
             await partition.close()
         for channel in self._channels.values():
             await channel.close()
+
+
+class PeerPartitions:
+    """Another worker as a source of changes; answers to watching.WatchSource."""
+
+    def __init__(self, channel: PeerChannel) -> None:
+        self._channel = channel
+        # Which an error names; known once it was asked.
+        self._partition = 0
+
+    async def bounds(self) -> Mapping[int, KeptLog]:
+        """See WatchSource."""
+        try:
+            answer = await self._channel.call("GetLogBounds", b"")
+        except aio.AioRpcError as failure:
+            raise call_error(failure, self._partition) from None
+        told = GetLogBoundsResponse.FromString(answer)
+        self._partition = min(told.partitions)
+        logs = zip(told.partitions, told.oldest, told.newest, strict=True)
+        return {number: LogBounds(oldest, newest) for number, oldest, newest in logs}
+
+    def watch(self, request: bytes) -> AsyncIterator[bytes]:
+        """See WatchSource."""
+        return self._channel.watch(request, self._partition)
 
 
 def _stats_of(channel: PeerChannel) -> StatsOfOthers:

@@ -8,7 +8,7 @@ whether it was stored is not known then, and sending it again does no harm.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import grpc
@@ -67,6 +67,18 @@ class PeerChannel:
         call: Any = self._channel.unary_unary(f"/{SERVICE}/{method}")
         answer: bytes = await call(request, metadata=self.metadata, timeout=READ_TIMEOUT_S)
         return answer
+
+    async def watch(self, request: bytes, partition: int) -> AsyncIterator[bytes]:
+        """The messages of a WatchChanges call over its partitions. Raises CallError.
+
+        partition: one of them, which an error names.
+        """
+        call: Any = self._channel.unary_stream(f"/{SERVICE}/WatchChanges")
+        try:
+            async for message in call(request, metadata=self.metadata):
+                yield message
+        except aio.AioRpcError as failure:
+            raise call_error(failure, partition) from None
 
     async def renew(self) -> None:
         """Connects anew with the next call: the worker was away and is back."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from trackd.partition import TimelinePage
 from trackd.store.planner import ScanTuple, Verdict
+from trackd.wire.calls import Context
 
 
 class PartitionAccess(Protocol):
@@ -35,3 +36,9 @@ class PartitionAccess(Protocol):
         limit: int,
         bytes_max: int,
     ) -> TimelinePage | None: ...
+
+
+class ChangeFeed(Protocol):
+    """What answers WatchChanges: for the partitions of this process, or for all of them."""
+
+    async def watch_changes(self, request: bytes, context: Context) -> None: ...

@@ -15,9 +15,9 @@ from grpc_reflection.v1alpha import reflection
 
 from trackd.domain.validation import BATCH_EVENTS_MAX
 from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
+from trackd.wire.access import ChangeFeed
 from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
-from trackd.wire.feed import FeedService
 from trackd.wire.ingest import IngestService
 from trackd.wire.notification import NotificationService
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
@@ -112,7 +112,7 @@ class Door:
     def add_feed(
         self,
         calls: Calls,
-        feed: FeedService,
+        feed: ChangeFeed,
         subscriptions: SubscriptionService | None,
         consumers_max: int,
     ) -> None:
@@ -167,17 +167,25 @@ class Door:
         self._add(calls, _NOTIFICATION, "ListTargets", waits, notifications.list_targets)
 
     def add_peers(
-        self, calls: Calls, peers: PeerService, ingest: IngestService, admin: AdminService
+        self,
+        calls: Calls,
+        peers: PeerService,
+        ingest: IngestService,
+        admin: AdminService,
+        feed: ChangeFeed,
     ) -> None:
-        """Answers other workers, too: `ingest` and `admin` are of this one's own partitions."""
+        """Answers other workers, too: all of these are of this one's own partitions."""
         limit = Limit("calls of other workers", PEER_CALLS_MAX)
         for method, behaviour in (
             ("GetStats", admin.get_stats),
             ("ReadStatuses", peers.read_statuses),
             ("ReadTimeline", peers.read_timeline),
             ("Reached", peers.reached),
+            ("GetLogBounds", peers.get_log_bounds),
         ):
             self._add(calls, PEER_SERVICE, method, limit, peers.for_peers(behaviour))
+        watch = peers.for_peers(feed.watch_changes)
+        self._add(calls, PEER_SERVICE, "WatchChanges", limit, watch, answers_stream=True)
         stream = peers.for_peers(ingest.stream_events)
         self._add(calls, PEER_SERVICE, "StreamEvents", limit, stream, stream=True)
 

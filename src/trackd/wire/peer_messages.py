@@ -5,6 +5,8 @@
     ReadStatuses    partition, keys -> the rows, in the order of the keys; empty where there is none
     ReadTimeline    as Partition.read_timeline
     Reached         as Partition.reached
+    WatchChanges    as of FeedService; of the partitions of the worker that is called
+    GetLogBounds    which positions the logs of its partitions hold
 
 Not part of the contract: both ends are always of one version. Every call carries the token that the
 supervisor made for this run.
@@ -18,7 +20,8 @@ SERVICE = "trackd.internal.PeerService"
 TOKEN_KEY = "trackd-peer-token"  # noqa: S105 (the name of it)
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
-_BYTES, _INT64, _BOOL = _FIELD.TYPE_BYTES, _FIELD.TYPE_INT64, _FIELD.TYPE_BOOL
+_BYTES, _STRING = _FIELD.TYPE_BYTES, _FIELD.TYPE_STRING
+_INT64, _BOOL = _FIELD.TYPE_INT64, _FIELD.TYPE_BOOL
 # message -> its fields, numbered in this order; a name that ends with "*" is repeated.
 _MESSAGES: dict[str, dict[str, Any]] = {
     "ReadStatusesRequest": {"partition": _INT64, "keys*": _BYTES},
@@ -34,6 +37,9 @@ _MESSAGES: dict[str, dict[str, Any]] = {
     "ReadTimelineResponse": {"status": _BYTES, "events*": _BYTES, "next": _BYTES},
     "ReachedRequest": {"partition": _INT64, "position": _INT64},
     "ReachedResponse": {"reached": _BOOL},
+    "GetLogBoundsResponse": {"partitions*": _INT64, "oldest*": _INT64, "newest*": _INT64},
+    # A WatchChangesResponse whose changes stay bytes.
+    "WatchSlices": {"changes": _BYTES, "caught_up": _BYTES, "resume_token": _STRING},
 }
 
 
@@ -62,3 +68,5 @@ ReadTimelineRequest = _CLASSES["ReadTimelineRequest"]
 ReadTimelineResponse = _CLASSES["ReadTimelineResponse"]
 ReachedRequest = _CLASSES["ReachedRequest"]
 ReachedResponse = _CLASSES["ReachedResponse"]
+GetLogBoundsResponse = _CLASSES["GetLogBoundsResponse"]
+WatchSlices = _CLASSES["WatchSlices"]

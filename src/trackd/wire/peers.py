@@ -20,6 +20,7 @@ from trackd.wire.calls import Context
 from trackd.wire.errors import CallError, malformed
 from trackd.wire.peer_messages import (
     TOKEN_KEY,
+    GetLogBoundsResponse,
     ReachedRequest,
     ReachedResponse,
     ReadStatusesRequest,
@@ -86,6 +87,17 @@ class PeerService:
         asked = _parsed(ReachedRequest, request)
         reached = await self._own(asked.partition).reached(asked.position)
         return _bytes(ReachedResponse(reached=reached))
+
+    async def get_log_bounds(self, _request: bytes, _: Context) -> bytes:
+        """GetLogBounds."""
+        own = sorted(self._partitions.items())
+        return _bytes(
+            GetLogBoundsResponse(
+                partitions=[number for number, _ in own],
+                oldest=[partition.feed.oldest_position for _, partition in own],
+                newest=[partition.feed.newest_position for _, partition in own],
+            )
+        )
 
     def _own(self, number: int) -> Partition:
         partition = self._partitions.get(number)

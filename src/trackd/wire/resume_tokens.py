@@ -8,10 +8,11 @@ Callers hand it back unread.
 import base64
 import binascii
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 
-from trackd.feed.partition_feed import PartitionFeed
 from trackd.feed.watch import Place
 from trackd.store.keys import HASH_LENGTH
 from trackd.wire import positions
@@ -20,6 +21,23 @@ from trackd.wire.errors import CallError, invalid
 FIELD = "start.resume_token"
 # A waybill number has at most 40 characters.
 _KEY_LENGTH_MAX = HASH_LENGTH + 40
+
+
+class KeptLog(Protocol):
+    """Which positions of a log can be read: of a feed, or what another worker says of its own."""
+
+    @property
+    def oldest_position(self) -> int: ...
+    @property
+    def newest_position(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogBounds:
+    """The same as of one moment."""
+
+    oldest_position: int
+    newest_position: int
 
 
 def token(data_set_id: str, place: Place) -> str:
@@ -31,7 +49,7 @@ def token(data_set_id: str, place: Place) -> str:
     return f"{text}!{number}.{base64.urlsafe_b64encode(key).decode()}"
 
 
-def parse(text: str, data_set_id: str, feeds: Sequence[tuple[int, PartitionFeed]]) -> Place:
+def parse(text: str, data_set_id: str, feeds: Sequence[tuple[int, KeptLog]]) -> Place:
     """The place of a token. feeds: of every partition that is watched, with its number.
 
     Raises CallError: INVALID_POSITION if it is no token of a watch, or from the future;
@@ -52,9 +70,7 @@ def parse(text: str, data_set_id: str, feeds: Sequence[tuple[int, PartitionFeed]
     return place
 
 
-def expired(
-    data_set_id: str, place: Place, feeds: Sequence[tuple[int, PartitionFeed]]
-) -> CallError:
+def expired(data_set_id: str, place: Place, feeds: Sequence[tuple[int, KeptLog]]) -> CallError:
     """What a reader is told that is at a place before what is kept."""
     oldest = {
         number: max(place.positions[number], feed.oldest_position - 1) for number, feed in feeds
