@@ -1,9 +1,11 @@
 """The whole road: server, notifier and receivers, while endpoints misbehave and processes die."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from statistics import median
 
 import pytest
 from standardwebhooks import Webhook
@@ -136,6 +138,34 @@ async def test_an_endpoint_that_hangs_holds_up_nobody_else(
     for number in range(3):
         path = f"/hanging/{number}"
         assert len(receiver.at(path)) == 4, "its slots, and no answer to any of them"
+
+
+@pytest.mark.torture
+async def test_half_of_the_endpoints_hang_and_the_others_are_as_quick(
+    stage: Stage, receiver: Receiver
+) -> None:
+    """The time until eight endpoints have heard everything, while eight others hang: at most a
+    fifth longer than without those. The median of five rounds of each, in turns.
+    """
+    receiver.behaviours |= {f"/hanging/{n}": receivers.hanging for n in range(8)}
+    hanging = [await stage.endpoint(receiver.url(f"/hanging/{n}")) for n in range(8)]
+    for number in range(8):
+        await stage.endpoint(receiver.url(f"/good/{number}"))
+    await stage.notifier()
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    for turn in range(10):
+        with_hanging = bool(turn % 2)
+        for endpoint_id in hanging:
+            change = stage.notifications.enable if with_hanging else stage.notifications.disable
+            await change(endpoint_id)
+        told, wanted = 500 * (turn + 1), waybills(500)
+        began_s = time.monotonic()
+        await stage.scan(*(scan_of(each, "PICKED_UP") for each in wanted))
+        for number in range(8):
+            path = f"/good/{number}"
+            await receiver.until(lambda path=path, told=told: len(receiver.at(path)) == told)  # type: ignore[misc] # bound now
+        seconds[with_hanging].append(time.monotonic() - began_s)
+    assert median(seconds[True]) <= 1.2 * median(seconds[False]), seconds
 
 
 async def test_nobody_hears_of_the_past(stage: Stage, receiver: Receiver) -> None:
