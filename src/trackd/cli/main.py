@@ -42,6 +42,7 @@ COMMANDS = (
     Command("health", SERVER, "Ask whether a server answers; exit code 0 only if it does."),
     Command("stats", SERVER, "Show the figures of a running server."),
     Command("track", PARCELS, "Show where parcels are and what happened to them."),
+    Command("watch", PARCELS, "Show changes as they happen, from now on or from the past."),
     Command("ingest", PARCELS, "Send scans from a file: JSON lines, or CSV with a mapping."),
     Command("endpoints", NEWS, "Keep who is told of changes by webhook or message."),
     Command("notify", NEWS, "Deliver webhooks and messages to the endpoints of a server."),

@@ -11,7 +11,11 @@ all.
     async with FrontEnd("127.0.0.1:50551") as front_end:
         status = await front_end.get_status("SF1234567890")
 
-SyncScanner, SyncFrontEnd and SyncAdmin do the same without an event loop.
+    async with Subscriber("127.0.0.1:50551") as subscriber:
+        async for heard in subscriber.watch():
+            for change in heard.changes: …
+
+SyncScanner, SyncFrontEnd, SyncSubscriber and SyncAdmin do the same without an event loop.
 """
 
 from trackd.client.admin import Admin
@@ -19,6 +23,7 @@ from trackd.client.errors import (
     DeadlineExceeded,
     InvalidRequest,
     NotPermitted,
+    PositionExpired,
     PositionUnknown,
     ScansNotSent,
     ServerFault,
@@ -38,7 +43,8 @@ from trackd.client.options import BackoffOptions, FrontEndOptions, ScannerOption
 from trackd.client.scanner import Scanner
 from trackd.client.spool import Spool
 from trackd.client.spool_file import SpoolLevel
-from trackd.client.sync import SyncAdmin, SyncFrontEnd, SyncScanner
+from trackd.client.subscriber import Heard, Subscriber, SubscriberOptions
+from trackd.client.sync import SyncAdmin, SyncFrontEnd, SyncScanner, SyncSubscriber
 from trackd.client.uplink import ScanCounts
 from trackd.v1.event_pb2 import Receipt, ScanEvent, ShipmentStatus
 
@@ -49,8 +55,10 @@ __all__ = [
     "FrontEnd",
     "FrontEndOptions",
     "Health",
+    "Heard",
     "InvalidRequest",
     "NotPermitted",
+    "PositionExpired",
     "PositionUnknown",
     "Receipt",
     "RejectedScan",
@@ -71,9 +79,12 @@ __all__ = [
     "SpoolLevel",
     "SpoolOptions",
     "Statuses",
+    "Subscriber",
+    "SubscriberOptions",
     "SyncAdmin",
     "SyncFrontEnd",
     "SyncScanner",
+    "SyncSubscriber",
     "TrackdError",
     "WaybillNotFound",
     "check_health",

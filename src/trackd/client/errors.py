@@ -55,6 +55,12 @@ class PositionUnknown(TrackdError):
     """The position is from another data set: forget it and read without one."""
 
 
+class PositionExpired(TrackdError):
+    """What follows the position is not kept any more: take a snapshot, or go on at
+    `metadata["oldest_resume_token"]` and miss what was let go.
+    """
+
+
 class NotPermitted(TrackdError):
     """The caller may not do this: check its credentials and role."""
 
@@ -103,6 +109,7 @@ class SpoolBroken(SpoolError):
 _BY_REASON: Final[Mapping[str, type[TrackdError]]] = {
     "WAYBILL_NOT_FOUND": WaybillNotFound,
     "POSITION_UNKNOWN": PositionUnknown,
+    "POSITION_EXPIRED": PositionExpired,
 }
 
 _BY_CODE: Final[Mapping[grpc.StatusCode, type[TrackdError]]] = {

@@ -30,9 +30,11 @@ from trackd.client.front_end import FrontEnd, Statuses
 from trackd.client.options import FrontEndOptions, ScannerOptions
 from trackd.client.scanner import Scanner
 from trackd.client.spool import Spool
+from trackd.client.subscriber import Heard, Subscriber, SubscriberOptions
 from trackd.client.uplink import ScanCounts
 from trackd.v1.admin_pb2 import GetStatsResponse, GetTopologyResponse
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
+from trackd.v1.feed_pb2 import ChangeFilter, StartFrom
 from trackd.v1.ingest_pb2 import AppendEventsResponse
 from trackd.v1.tracking_pb2 import GetTimelineResponse, TimelineOrder
 
@@ -287,5 +289,32 @@ class SyncAdmin(_Facade):
         return _LOOP.run(self._admin.get_stats(timeout_ms=timeout_ms))
 
 
-async def _next(pages: AsyncIterator[GetTimelineResponse]) -> GetTimelineResponse | None:
-    return await anext(pages, None)
+class SyncSubscriber(_Facade):
+    """A Subscriber for programs without an event loop; promises and errors are the same."""
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        options: SubscriberOptions | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """As Subscriber."""
+        self._subscriber = Subscriber(server, options=options, credentials=credentials)
+        super().__init__(self._subscriber)
+
+    def watch(
+        self,
+        wanted: ChangeFilter | None = None,
+        *,
+        start: StartFrom.ValueType = StartFrom.START_FROM_NOW,
+        resume_token: str = "",
+    ) -> Iterator[Heard]:
+        """As Subscriber.watch."""
+        messages = self._subscriber.watch(wanted, start=start, resume_token=resume_token)
+        while (heard := _LOOP.run(_next(messages))) is not None:
+            yield heard
+
+
+async def _next(messages: AsyncIterator[_Result]) -> _Result | None:
+    return await anext(messages, None)
