@@ -1,17 +1,18 @@
 """Which loops of the hot path are compiled.
 
 Every scan passes two loops: the one that reads a batch (wire/scans.py) and the one that plans a
-commit (store/planner.py), with the table of rows that it looks into (store/rows.py). They are
-written in Python, which says what they do, and once more in Cython (`_reading.pyx`,
-`_planning.pyx`), which does it at a quarter of the time. trackd is installed with the compiled ones
-where a C compiler and Python's headers are at hand, and works without them. Nothing here knows what
-the loops do.
+commit (store/planner.py), with the table of rows that it looks into (store/rows.py); every look-up
+encodes a status (wire/answers.py). They are written in Python, which says what they do, and once
+more in Cython (`_reading.pyx`, `_planning.pyx`, `_writing.pyx`), in a quarter of the time. trackd
+is installed with the compiled ones where a C compiler and Python's headers are at hand, and works
+without them. Nothing here knows what the loops do.
 """
 
 import importlib
 import os
 from types import ModuleType
 
+LOOPS = ("trackd.store._planning", "trackd.wire._reading", "trackd.wire._writing")
 # Set to anything, it makes trackd do without the compiled loops, to tell what they are worth or
 # whether they are at fault.
 PURE_PYTHON = "TRACKD_PURE_PYTHON"
@@ -31,4 +32,4 @@ def load(name: str) -> ModuleType | None:
 
 def is_compiled() -> bool:
     """Whether the loops that are compiled are used."""
-    return load("trackd.store._planning") is not None and load("trackd.wire._reading") is not None
+    return all(load(name) for name in LOOPS)

@@ -6,7 +6,7 @@ import pytest
 
 from trackd import compiled
 from trackd.store import planner, rows, statuses
-from trackd.wire import scans
+from trackd.wire import answers, scans
 
 LOOPS = ["python", "compiled"] if compiled.is_compiled() else ["python"]
 
@@ -18,5 +18,6 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
         if request.param == "python":
             patch.setattr(planner, "_compiled", None)
             patch.setattr(scans, "_compiled", None)
+            patch.setattr(answers, "_compiled", None)
             patch.setattr(statuses, "Rows", rows.Rows)
         yield request.param

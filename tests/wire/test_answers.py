@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from trackd.domain.validation import Fault
 from trackd.domain.vocabulary import Flag, Milestone, Rejection, flag_mask
 from trackd.store.keys import ORDER_LENGTH
 from trackd.store.planner import Verdict
-from trackd.store.records import NO_STATUS, encode_status
+from trackd.store.records import NO_STATUS, UnreadableRecord, encode_status
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.ingest_pb2 import AppendEventsResponse, StreamEventsResponse
 from trackd.v1.tracking_pb2 import (
@@ -20,6 +21,8 @@ from trackd.v1.tracking_pb2 import (
 )
 from trackd.wire import answers, positions
 from trackd.wire.answers import Answers
+
+pytestmark = pytest.mark.usefixtures("loops")
 
 # The lengths at which a varint grows, and what lies between them.
 LENGTHS = st.one_of(st.sampled_from([0, 1, 90, 126, 127, 128, 16_000, 16_400]), st.integers(0, 300))
@@ -37,9 +40,18 @@ NUMBERS = st.from_regex(re.compile(r"[A-Z0-9-]{4,40}"), fullmatch=True)
     flags=st.sets(st.sampled_from(Flag)),
     event=EVENTS,
     count=st.integers(1, 2**31),
+    position=st.integers(0, 2**64 - 1),
+    facility=st.binary(max_size=128),
 )
 def test_a_status_is_its_row(
-    number: str, milestone: Milestone, flags: set[Flag], event: ScanEvent, count: int
+    *,
+    number: str,
+    milestone: Milestone,
+    flags: set[Flag],
+    event: ScanEvent,
+    count: int,
+    position: int,
+    facility: bytes,
 ) -> None:
     """Every field; flags in ascending order, those too that only a later version raises."""
     row = NO_STATUS._replace(
@@ -49,7 +61,8 @@ def test_a_status_is_its_row(
         first_event_at_ms=NOON_MS,
         newest=bytes(ORDER_LENGTH),
         updated_at_ms=NOON_MS + 5,
-        position=77,
+        position=position,
+        facility=facility,
         last_event=event.SerializeToString(),
     )
     expected = ShipmentStatus(
@@ -60,7 +73,7 @@ def test_a_status_is_its_row(
         event_count=count,
         first_event_at_ms=NOON_MS,
         updated_at_ms=NOON_MS + 5,
-        position="set/3.77",
+        position=f"set/3.{position}",
     )
     status = Answers("set").status(3, number, encode_status(row))
     assert ShipmentStatus.FromString(status) == expected
@@ -69,6 +82,13 @@ def test_a_status_is_its_row(
     assert BatchGetStatusResponse.FromString(both) == BatchGetStatusResponse(
         statuses=[expected, expected], missing_waybill_numbers=["A", number]
     )
+
+
+@pytest.mark.parametrize("row", [b"", b"\x02" + bytes(200), encode_status(NO_STATUS)[:-1]])
+def test_what_is_no_row_is_not_answered(row: bytes) -> None:
+    """A row that is damaged, or of another format, is an error and not a status."""
+    with pytest.raises(UnreadableRecord):
+        Answers("set").status(0, "SF0001", row)
 
 
 @given(events=st.lists(EVENTS, max_size=5), token=st.text("ab=", max_size=200))
