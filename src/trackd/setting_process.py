@@ -61,7 +61,8 @@ class ProcessSettings(BaseSettings):
         1,
         SERVING,
         "Server processes that share the partitions, one core each; never more than partitions."
-        " With more than one a supervisor starts them and starts again what dies.",
+        " With more than one a supervisor starts them and starts again what dies. Named"
+        " subscriptions and endpoints are served only by one.",
         ge=1,
         le=256,
     )

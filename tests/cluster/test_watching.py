@@ -71,6 +71,10 @@ class Watcher:
         for change in response.changes.changes:
             self.told[change.waybill_number].append(step_of(change))
 
+    def is_caught_up(self) -> bool:
+        """Whether everything that was durable was told, at least once."""
+        return self.caught_up > 0
+
     async def until(
         self,
         address: str,
@@ -124,12 +128,10 @@ async def test_a_watch_hears_of_every_partition(serve: Serve) -> None:
         await scanned(server.grpc, numbers, step)
     for address in (server.grpc, *await asyncio.to_thread(own_addresses, server)):
         watcher = Watcher()
-        await watcher.until(
-            address, lambda w=watcher: w.caught_up > 0, start=place(START_FROM_EARLIEST)
-        )
+        await watcher.until(address, watcher.is_caught_up, start=place(START_FROM_EARLIEST))
         assert dict(watcher.told) == {number: [0, 1] for number in numbers}
     live = Watcher()
-    await live.until(server.grpc, lambda: live.caught_up > 0, start=place(START_FROM_NOW))
+    await live.until(server.grpc, live.is_caught_up, start=place(START_FROM_NOW))
     assert not live.told
     await scanned(server.grpc, numbers, 2)
     # From the token on: nothing missing, nothing twice, and a heartbeat when it is silent again.
@@ -139,7 +141,7 @@ async def test_a_watch_hears_of_every_partition(serve: Serve) -> None:
     some = Watcher()
     await some.until(
         server.grpc,
-        lambda: some.caught_up > 0,
+        some.is_caught_up,
         start=place(START_FROM_EARLIEST),
         filter_=ChangeFilter(waybill_numbers=numbers[:3]),
     )
@@ -153,16 +155,14 @@ async def test_a_snapshot_tells_every_waybill_once(serve: Serve) -> None:
     for step in (0, 1):
         await scanned(server.grpc, numbers, step)
     watcher = Watcher()
-    await watcher.until(
-        server.grpc, lambda: watcher.caught_up > 0, start=place(START_FROM_SNAPSHOT)
-    )
+    await watcher.until(server.grpc, watcher.is_caught_up, start=place(START_FROM_SNAPSHOT))
     assert dict(watcher.told) == {number: [1] for number in numbers}
     for step, workers in ((2, "1"), (3, "4")):
         assert await asyncio.to_thread(server.stop) == exits.DONE
         await asyncio.to_thread(server.start, "--workers", workers)
         await scanned(server.grpc, numbers, step)
         watcher.caught_up = 0
-        await watcher.until(server.grpc, lambda: watcher.caught_up > 0)
+        await watcher.until(server.grpc, watcher.is_caught_up)
     assert dict(watcher.told) == {number: [1, 2, 3] for number in numbers}
 
 
