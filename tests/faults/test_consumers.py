@@ -48,7 +48,7 @@ async def _subscribe(address: str, name: str) -> None:
 
 async def _make_sure(address: str, crew: Crew) -> None:
     """What the server has heard is durable once it has listed the parked changes."""
-    heard = set(crew.settled)
+    heard = crew.settled - crew.unheard
     async with grpc.aio.insecure_channel(address) as channel:
         request = feed_pb2.ListParkedChangesRequest(name=crew.name, page_size=1)
         await FeedServiceStub(channel).ListParkedChanges(request)

@@ -18,6 +18,9 @@ from trackd.v1.feed_pb2 import Delivery
 _CONSUMERS = 3
 _NACK_SHARE = 0.03
 _PARK_SHARE = 0.005
+# Deliveries that are worked on for a while, so that some are open whenever a server dies.
+_SLOW_SHARE = 0.3
+_SLOW_S_MAX = 0.15
 
 
 class Crew:
@@ -26,9 +29,12 @@ class Crew:
     def __init__(self, name: str, rng: random.Random) -> None:
         self.name = name
         self.faults: list[str] = []
-        # Positions that were told to be done, or parked; and those of them that no crash can undo.
+        # Positions that were told to be done, or parked; those of them that nobody may have heard,
+        # as who told it died; and those that no crash can undo.
         self.settled: set[str] = set()
+        self.unheard: set[str] = set()
         self.sure: set[str] = set()
+        self._told: defaultdict[Consumer, set[str]] = defaultdict(set)
         # Every waybill's positions in the order of their first delivery.
         self.seen: defaultdict[str, list[str]] = defaultdict(list)
         self._known: set[str] = set()
@@ -53,7 +59,8 @@ class Crew:
         finally:
             if killing:
                 killing.cancel()
-            await asyncio.gather(*(each.close() for each in self._consumers))
+            leaving, self._consumers = self._consumers, []
+            await asyncio.gather(*(each.close() for each in leaving))
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _die(self, tasks: "list[asyncio.Task[None]]", address: str) -> None:
@@ -61,22 +68,32 @@ class Crew:
             await asyncio.sleep(self._rng.uniform(0.05, 0.2))
             self.deaths += 1
             if self._consumers:
-                await self._consumers.pop(0).abandon()
+                dying = self._consumers.pop(0)
+                self.unheard |= self._told.pop(dying, set())
+                await dying.abandon()
             tasks.append(asyncio.create_task(self._work(address)))
 
     async def _work(self, address: str) -> None:
         options = ConsumerOptions(credits=self._rng.choice([3, 50, 500]), reconnects=False)
+        loop = asyncio.get_running_loop()
         consumer = Consumer(address, self.name, options=options)
         with contextlib.suppress(TrackdError):  # the server is gone
             await consumer.open()
             self._consumers.append(consumer)
             async for delivery in consumer:
-                self._settle(consumer, delivery)
+                self._look(delivery.change.waybill_number, delivery.change.position)
+                if self.gentle or self._rng.random() > _SLOW_SHARE:
+                    self._settle(consumer, delivery)
+                else:
+                    slow_s = self._rng.uniform(0, _SLOW_S_MAX)
+                    loop.call_later(slow_s, self._settle, consumer, delivery)
 
     def _settle(self, consumer: Consumer, delivery: Delivery) -> None:
-        change = delivery.change
-        position, waybill = change.position, change.waybill_number
-        self._look(waybill, position)
+        if consumer not in self._consumers:
+            return  # it died or left meanwhile
+        position = delivery.change.position
+        self.unheard.discard(position)
+        self._told[consumer].add(position)
         chance = 1.0 if self.gentle else self._rng.random()
         if chance < _PARK_SHARE:
             consumer.park(position, reason="at random")
@@ -101,6 +118,7 @@ class Crew:
             seen.append(position)
         else:
             self.redelivered += 1
+            self.settled.discard(position)
 
 
 def place_of(position: str) -> tuple[int, int]:
