@@ -187,17 +187,13 @@ class Partition:
 
         Raises DataDamaged, StorageFailed.
         """
-        cached = self.statuses.rows
-        rows = {}
-        missing = []
-        for key in keys:
-            row = cached.get(key)
-            if row is None:
-                missing.append(key)
-            else:
-                rows[key] = row
-        if missing:
-            rows.update(self.statuses.fetch(missing))
+        wanted = list(keys)
+        cached = self.statuses.rows.get_all(wanted)
+        rows = {key: row for key, row in zip(wanted, cached, strict=True) if row is not None}
+        if len(rows) < len(wanted):
+            rows.update(self.statuses.fetch([key for key in wanted if key not in rows]))
+        if self.committer.planned_position <= self.committer.durable_position:
+            return rows
         # A clean row too may be newer than the last flush: it was written with its latest scan.
         newest = max(map(status_position, rows.values()), default=0)
         if newest > self.committer.durable_position:
