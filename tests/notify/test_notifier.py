@@ -77,8 +77,13 @@ def flapping(failures: int) -> Behaviour:
     return answer
 
 
-async def campaign(stage: Stage, receiver: Receiver, *, parcels: int, kills: int) -> None:
-    """Endpoints of every kind hear of `parcels` while the notifier is killed `kills` times."""
+async def campaign(
+    stage: Stage, receiver: Receiver, *, parcels: int, kills: int, server_too: bool = False
+) -> None:
+    """Endpoints of every kind hear of `parcels` while the notifier is killed `kills` times.
+
+    server_too: every other time it is the server instead.
+    """
     receiver.behaviours |= MISBEHAVING | {"/flooding": receivers.flooding, "/flapping": flapping(2)}
     schedule = {"backoff_ms": (20, 40), "max_attempts": 3}
     bad = {path: await stage.endpoint(receiver.url(path), **schedule) for path in MISBEHAVING}  # type: ignore[arg-type] # both kinds in one
@@ -92,8 +97,12 @@ async def campaign(stage: Stage, receiver: Receiver, *, parcels: int, kills: int
         await stage.scan(*(scan_of(each, "PICKED_UP") for each in wanted[part :: kills + 1]))
         if part < kills:
             await asyncio.sleep(0.3)
-            await notifier.kill()
-            await notifier.start()
+            if server_too and part % 2:
+                await asyncio.to_thread(stage.server.kill)
+                await asyncio.to_thread(stage.server.start, "--grpc", stage.server.grpc)
+            else:
+                await notifier.kill()
+                await notifier.start()
     await stage.settled([*bad.values(), *good.values()], timeout_s=60 + parcels)
     for path, endpoint_id in good.items():
         assert {heard.waybill for heard in receiver.at(path)} == set(wanted), path
@@ -101,22 +110,23 @@ async def campaign(stage: Stage, receiver: Receiver, *, parcels: int, kills: int
     for path, endpoint_id in bad.items():
         assert await stage.parked(endpoint_id) == set(wanted), path
     assert receiver.at("/elsewhere") == []
-    for heard in receiver.heard:
-        ids = {each.headers["webhook-id"] for each in receiver.at(heard.path)}
-        assert len(ids) == parcels, "one id for each change, however often it was tried"
+    for path in (*good, *bad):
+        told = {(heard.headers["webhook-id"], heard.waybill) for heard in receiver.at(path)}
+        ids, numbers = {each for each, _ in told}, {each for _, each in told}
+        assert len(told) == len(ids) == len(numbers), "one id for each change, in every attempt"
 
 
 async def test_each_notification_is_delivered_or_parked(stage: Stage, receiver: Receiver) -> None:
     """Endpoints hang, trickle, fail, throttle, redirect, reset, flood; the notifier is killed."""
-    await campaign(stage, receiver, parcels=9, kills=2)
+    await campaign(stage, receiver, parcels=6, kills=2)
 
 
 @pytest.mark.torture
 async def test_each_notification_is_delivered_or_parked_at_length(
     stage: Stage, receiver: Receiver
 ) -> None:
-    """The same with more of everything."""
-    await campaign(stage, receiver, parcels=200, kills=25)
+    """The same with more of everything, and the server is killed, too."""
+    await campaign(stage, receiver, parcels=200, kills=25, server_too=True)
 
 
 async def test_an_endpoint_that_hangs_holds_up_nobody_else(
