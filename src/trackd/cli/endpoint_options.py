@@ -11,6 +11,7 @@ import typer
 from trackd.cli.terminal import USAGE, fail
 
 if TYPE_CHECKING:
+    from trackd.v1.feed_pb2 import Subscription
     from trackd.v1.notification_pb2 import Endpoint
 
 Milestones = Annotated[
@@ -56,7 +57,7 @@ Template = Annotated[str, typer.Option(metavar="NAME", help="Messages: the templ
 
 
 def set_filter(
-    endpoint: "Endpoint",
+    endpoint: "Endpoint | Subscription",
     *,
     milestones: list[str] | None,
     flags: list[str] | None,

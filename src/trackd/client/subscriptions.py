@@ -1,0 +1,111 @@
+"""Named subscriptions and their parked changes: for those who keep them. Consuming: consumer.py."""
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import grpc
+from grpc import aio
+
+from trackd.client.channel import Channels, call_with_retries
+from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.v1 import feed_pb2 as pb
+from trackd.v1.feed_pb2_grpc import FeedServiceStub
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class Subscriptions:
+    """Keeps the named subscriptions of one server; bounds and errors as of a FrontEnd.
+
+    Every call may be repeated without harm, and is, while the server cannot be reached.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        options: FrontEndOptions | None = None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """Connects with the first call. `server` is HOST:PORT."""
+        self._options = options or FrontEndOptions()
+        self._channels = Channels(server, credentials=credentials)
+        self._stub = FeedServiceStub(self._channels.any())
+
+    async def create(self, subscription: pb.Subscription) -> pb.Subscription:
+        """A new one, or the one that is there with the same settings."""
+        request = pb.CreateSubscriptionRequest(subscription=subscription)
+        return (await self._call(self._stub.CreateSubscription, request)).subscription
+
+    async def get(self, name: str) -> pb.GetSubscriptionResponse:
+        """Its settings, and how far it is."""
+        return await self._call(self._stub.GetSubscription, pb.GetSubscriptionRequest(name=name))
+
+    async def list(self) -> Sequence[pb.Subscription]:
+        """All of them, by name."""
+        request = pb.ListSubscriptionsRequest()
+        return (await self._call(self._stub.ListSubscriptions, request)).subscriptions
+
+    async def update(self, subscription: pb.Subscription) -> pb.Subscription:
+        """Other settings, all of them; its place stays."""
+        request = pb.UpdateSubscriptionRequest(subscription=subscription)
+        return (await self._call(self._stub.UpdateSubscription, request)).subscription
+
+    async def delete(self, name: str) -> None:
+        """Gone, with its place and its parked changes."""
+        request = pb.DeleteSubscriptionRequest(name=name)
+        await self._call(self._stub.DeleteSubscription, request)
+
+    async def parked(self, name: str, *, page_size: int = 0) -> AsyncIterator[pb.ParkedChange]:
+        """The parked changes, by partition and position."""
+        token = ""
+        while True:
+            request = pb.ListParkedChangesRequest(
+                name=name, page_size=page_size or PAGE_EVENTS_LIMIT, page_token=token
+            )
+            page = await self._call(self._stub.ListParkedChanges, request)
+            for parked in page.parked_changes:
+                yield parked
+            if not (token := page.next_page_token):
+                return
+
+    async def redrive(self, name: str, positions: Sequence[str] | None = None) -> int:
+        """Delivers parked changes again, all of them or those; how many."""
+        request = pb.RedriveParkedChangesRequest(
+            name=name, positions=positions or (), all=positions is None
+        )
+        return (await self._call(self._stub.RedriveParkedChanges, request)).redriven
+
+    async def drop(self, name: str, positions: Sequence[str] | None = None) -> int:
+        """Forgets parked changes, all of them or those; how many."""
+        request = pb.DropParkedChangesRequest(
+            name=name, positions=positions or (), all=positions is None
+        )
+        return (await self._call(self._stub.DropParkedChanges, request)).dropped
+
+    async def close(self) -> None:
+        """Ends every call that is still running."""
+        await self._channels.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def _call(
+        self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
+    ) -> _Response:
+        return await call_with_retries(
+            method,
+            request,
+            timeout_ms=self._options.deadline_ms,
+            backoff=self._options.backoff,
+        )
