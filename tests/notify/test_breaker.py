@@ -68,6 +68,13 @@ def test_a_rest_that_is_asked_for_is_kept() -> None:
         assert breaker.rest_s(100 + asked_s) == 0
 
 
+def test_come_back_at_once_is_a_short_rest() -> None:
+    """Retry-After: 0 is no leave to go on at full speed."""
+    breaker = Breaker(OPTIONS)
+    breaker.throttled(100, 0.0)
+    assert 0 < breaker.rest_s(100) <= 1
+
+
 def test_the_longest_of_several_rests_counts() -> None:
     """Answers of one moment may differ."""
     breaker = Breaker(OPTIONS)

@@ -6,13 +6,17 @@
 | OPEN    | none            | the end of the pause                                            |
 | PROBING | one at a time   | its success: CLOSED; its failure: OPEN, for twice as long       |
 
-A rest that the endpoint asks for (429, 503 with Retry-After) is as long as it says; the pauses
-after failures double, up to a bound, so that an endpoint that is down for a day is asked once in a
-while.
+A rest that the endpoint asks for (429, 503 with Retry-After) is as long as it says, at least a
+tenth of a second; the pauses after failures double, up to a bound, so that an endpoint that is down
+for a day is asked once in a while.
 """
 
 from dataclasses import dataclass
 from enum import Enum
+
+# An endpoint that answers "429, come back at once" would have its courier take leave of the server
+# and join again with every attempt.
+REST_S_MIN = 0.1
 
 
 class BreakerState(Enum):
@@ -75,7 +79,7 @@ class Breaker:
                 return
             after_s = self._pause_s
             self._pause_s = min(self._pause_s * 2, self._options.pause_s_max)
-        self._open(max(now_s + after_s, self._open_until_s))
+        self._open(max(now_s + max(after_s, REST_S_MIN), self._open_until_s))
 
     def _open(self, until_s: float) -> None:
         self.state = BreakerState.OPEN
