@@ -1,94 +1,15 @@
 """Retention: what is let go, what never is, and that every later reader copes with a short log."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.store.desk import NOON_MS, scan, scan_event
-from trackd.domain.vocabulary import EventCode
+from tests.feed.clocked import Clocked
 from trackd.feed.partition_feed import PositionExpired
 from trackd.feed.retention import KeptLog
-from trackd.finding import Finding
-from trackd.partition import Partition, PartitionOptions
-from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
 from trackd.store.keys import Table
-from trackd.verify import PartitionCheck
 
 FOR_EVER = KeptLog(age_ms=1 << 50, bytes_max=1 << 50)
-CODES = (EventCode.PICKED_UP, EventCode.DAMAGED, EventCode.OUT_FOR_DELIVERY, EventCode.DELIVERED)
-
-
-class Clocked:
-    """A partition on disk whose clock is set by hand."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.now_ms = NOON_MS
-        self.failures: list[Exception] = []
-        self.partition = self.opened()
-
-    def opened(self) -> Partition:
-        """The partition, from what is on disk."""
-        return Partition.open(
-            0,
-            RocksEngine(self.path / "data", EngineOptions(), SharedCache(1 << 20)),
-            PartitionOptions(
-                commit_events_max=1_000,
-                waybill_events_max=1_000,
-                status_cache_bytes=1 << 20,
-                write_back_events=4,
-            ),
-            path=self.path / "data",
-            mark_path=self.path / "mark",
-            data_set_id="d",
-            now_ms=lambda: self.now_ms,
-            on_failure=self.failures.append,
-        )
-
-    async def journeys(self, count: int) -> None:
-        """A day goes by with each scan; one commit a scan."""
-        for number in range(count):
-            for step, code in enumerate(CODES):
-                event = scan_event(
-                    code,
-                    f"e{number}-{step}",
-                    NOON_MS + number * 10 + step,
-                    f"SF{number:010}",
-                    facility_code=f"HUB{step}",
-                )
-                await self.partition.submit([scan(event)])
-                self.now_ms += 86_400_000
-
-    async def trim(self, kept: KeptLog) -> int:
-        """One turn of retention."""
-        return await self.partition.retention(kept).trim(self.now_ms)
-
-    def findings(self) -> list[Finding]:
-        """What `trackd check` says of it."""
-        check = PartitionCheck(
-            0,
-            self.partition.engine,
-            partition_count=1,
-            identity="d/0",
-            acknowledged=self.partition.committer.durable_position,
-            waybills_at_a_time=1_000,
-        )
-        return [each for each in check.run() if isinstance(each, Finding)]
-
-    async def again(self) -> None:
-        """A stop and a start."""
-        await self.partition.close()
-        self.partition = self.opened()
-
-
-@pytest.fixture
-async def clocked(tmp_path: Path) -> AsyncIterator[Clocked]:
-    """An empty partition."""
-    made = Clocked(tmp_path)
-    yield made
-    await made.partition.close()
 
 
 async def test_nothing_is_let_go_before_its_time(clocked: Clocked) -> None:

@@ -218,12 +218,18 @@ class PartitionFeed:
     def _look_up(self, after: int) -> None:
         """Takes a few durable blocks from the engine, beginning with the one after `after`."""
         taken = 0
-        for key, data in self._engine.scan_all(Table.LOG, position_key(after + 1)):
-            self._looked_up.append(_Block(position_of(key), data))
-            self._looked_up_bytes += len(data)
-            taken += len(data)
-            if taken > _LOOK_BYTES or self._looked_up[-1].last >= self.newest_position:
-                break
+        try:
+            for key, data in self._engine.scan_all(Table.LOG, position_key(after + 1)):
+                block = _Block(position_of(key), data)
+                self._looked_up.append(block)
+                self._looked_up_bytes += len(data)
+                taken += len(data)
+                if taken > _LOOK_BYTES or block.last >= self.newest_position:
+                    break
+        except DataDamaged:
+            if not taken:
+                raise
+            # What stands before the damage is told first.
         while self._looked_up_bytes > max(_LOOKED_UP_BYTES_MAX, taken):
             self._looked_up_bytes -= self._looked_up.popleft().data_bytes
 

@@ -211,14 +211,16 @@ class Watch:
         self, parts: list[bytes], changes: Sequence[LoggedChange], size: int
     ) -> tuple[int, int]:
         """Adds changes to the parts of a run until it is full; how many, and its size then."""
-        for count, change in enumerate(changes):
+        count = 0
+        for change in changes:
             wire = change.wire()
             size += len(wire)
             if size > RUN_BYTES_MAX and parts:
-                return count, size
+                break
             parts += (_RUN_ENTRY, varint(len(wire)), wire)
-        self._live.figures.changes_told += len(changes)
-        return len(changes), size
+            count += 1
+        self._live.figures.changes_told += count
+        return count, size
 
     def _told(self, parts: list[bytes]) -> Told | None:
         return Told(b"".join(parts), self.place) if parts else None
