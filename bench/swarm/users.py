@@ -266,7 +266,8 @@ class Subscriber(PacedUser):
     The server's clock and this one are compared, so over machines it is only as good as they agree.
     """
 
-    weight = 1
+    # One in all: to hear everything is the dearest part of a user in Python.
+    fixed_count = 1
     name = "WatchChanges, news"
 
     def open(self) -> None:
