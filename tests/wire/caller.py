@@ -111,6 +111,7 @@ class Caller:
     """Stubs on a channel, and the calls that tests make most."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self.channel = grpc.aio.insecure_channel(address)
         self.ingest: IngestServiceAsyncStub = cast("Any", IngestServiceStub(self.channel))
         self.tracking: TrackingServiceAsyncStub = cast("Any", TrackingServiceStub(self.channel))

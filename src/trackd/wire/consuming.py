@@ -22,6 +22,8 @@ from trackd.wire.subscription_messages import (
     within,
 )
 
+_NOTHING = feed_pb2.ConsumeChangesResponse().SerializeToString()
+
 FindShare = Callable[[str, str], tuple[Share, int]]
 """The share and the position that a change's position text names; the second is the name of the
 field that it stands in. Raises CallError."""
@@ -68,10 +70,15 @@ async def serve_consumer(
     in_order = False
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        # The caller has no more to say, or is told that this is the end.
-        in_order = tasks[-1].done() or consumer.ended is not None or _is_well(tasks[0])
+        listening, giving, stopped = tasks
+        if _is_well(listening):
+            giving.cancel()
+            await asyncio.gather(giving, return_exceptions=True)
+            # Who has no more to say, and who is gone, look alike until something is sent to them.
+            await context.write(_NOTHING)
+        in_order = _is_well(listening) or stopped.done() or consumer.ended is not None
         for task in tasks:
-            if task.done():
+            if task.done() and not task.cancelled():
                 task.result()
     finally:
         subscription.leave(consumer, in_order=in_order)
