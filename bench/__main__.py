@@ -27,11 +27,13 @@ from bench.plan import SHORT, Bench, Scale
 from bench.report import print_facts, print_table, write_json
 from bench.scenarios import SCENARIOS
 from bench.server import ServerFailed
+from trackd.client.errors import TrackdError
 
 _RESULTS = Path(__file__).parent / "results"
 _FAILURES = (
     WrongAnswer,
     ServerFailed,
+    TrackdError,
     aio.AioRpcError,
     OSError,
     RuntimeError,
