@@ -19,6 +19,7 @@ SyncScanner, SyncFrontEnd, SyncSubscriber and SyncAdmin do the same without an e
 """
 
 from trackd.client.admin import Admin
+from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.errors import (
     DeadlineExceeded,
     InvalidRequest,
@@ -44,13 +45,17 @@ from trackd.client.scanner import Scanner
 from trackd.client.spool import Spool
 from trackd.client.spool_file import SpoolLevel
 from trackd.client.subscriber import Heard, Subscriber, SubscriberOptions
+from trackd.client.subscriptions import Subscriptions
 from trackd.client.sync import SyncAdmin, SyncFrontEnd, SyncScanner, SyncSubscriber
+from trackd.client.sync_subscriptions import SyncConsumer, SyncSubscriptions
 from trackd.client.uplink import ScanCounts
 from trackd.v1.event_pb2 import Receipt, ScanEvent, ShipmentStatus
 
 __all__ = [
     "Admin",
     "BackoffOptions",
+    "Consumer",
+    "ConsumerOptions",
     "DeadlineExceeded",
     "FrontEnd",
     "FrontEndOptions",
@@ -81,7 +86,9 @@ __all__ = [
     "Statuses",
     "Subscriber",
     "SubscriberOptions",
+    "Subscriptions",
     "SyncAdmin",
+    "SyncConsumer",
     "SyncFrontEnd",
     "SyncScanner",
     "SyncSubscriber",

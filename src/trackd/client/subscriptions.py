@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 from grpc import aio
@@ -11,6 +11,9 @@ from trackd.client.channel import Channels, call_with_retries
 from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
 from trackd.v1 import feed_pb2 as pb
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
+
+if TYPE_CHECKING:
+    from trackd.v1.feed_pb2_grpc import FeedServiceAsyncStub
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -30,9 +33,10 @@ class Subscriptions:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Connects with the first call. `server` is HOST:PORT."""
+        self._server = server
+        self._credentials = credentials
         self._options = options or FrontEndOptions()
-        self._channels = Channels(server, credentials=credentials)
-        self._stub = FeedServiceStub(self._channels.any())
+        self._opened: Channels | None = None
 
     async def create(self, subscription: pb.Subscription) -> pb.Subscription:
         """A new one, or the one that is there with the same settings."""
@@ -85,11 +89,19 @@ class Subscriptions:
         )
         return (await self._call(self._stub.DropParkedChanges, request)).dropped
 
+    async def open(self) -> None:
+        """Gets ready to call; `async with` does it."""
+        if self._opened is not None:
+            raise RuntimeError("the subscriptions client is open")
+        self._opened = Channels(self._server, credentials=self._credentials)
+
     async def close(self) -> None:
         """Ends every call that is still running."""
-        await self._channels.close()
+        if self._opened is not None:
+            await self._opened.close()
 
     async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(
@@ -99,6 +111,12 @@ class Subscriptions:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    @property
+    def _stub(self) -> "FeedServiceAsyncStub":
+        if self._opened is None:
+            raise RuntimeError("the subscriptions client is not open: use `async with`")
+        return FeedServiceStub(self._opened.any())
 
     async def _call(
         self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request
