@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.feed.clocked import Clocked
-from tests.store.desk import NOON_MS, scan_event
+from tests.store.desk import scan_event
 from trackd.domain.vocabulary import EventCode, Flag
 from trackd.feed import live as live_module
 from trackd.feed.filters import ALL, Filter
@@ -111,7 +111,7 @@ async def scans(clocked: Clocked, count: int, chance: random.Random) -> None:
                 scan_event(
                     chance.choice(CODES),
                     f"e{clocked.now_ms}-{each}",
-                    NOON_MS + chance.randint(0, 10_000),
+                    clocked.now_ms + chance.randint(-3, 3),  # mostly news, sometimes late
                     f"SF{chance.randint(0, 9):010}",
                     facility_code=chance.choice("ABCD"),
                 )
