@@ -58,7 +58,7 @@ def parse(text: str, data_set_id: str, feeds: Sequence[tuple[int, KeptLog]]) -> 
     head, mark, tail = text.partition("!")
     given = positions.parse(head, data_set_id, FIELD)
     numbers = [number for number, _ in feeds]
-    if sorted(given) != sorted(numbers):
+    if sorted(given) != sorted(numbers) or head.count(",") != len(numbers) - 1:
         raise _no_token("does not name every partition once")
     snapshot = _snapshot_place(tail, numbers) if mark else None
     place = Place({number: given[number] for number in numbers}, snapshot)
