@@ -67,10 +67,11 @@ async def _run(settings: NotifySettings) -> int:
                 figures=figures,
             )
             async with _following(roster, stop_asked):
-                print(  # noqa: T201 (the line that scripts wait for)
-                    f"trackd notify is ready: server {settings.server}, metrics on {metrics}",
-                    flush=True,
-                )
+                if roster.known.is_set():
+                    print(  # noqa: T201 (the line that scripts wait for)
+                        f"trackd notify is ready: server {settings.server}, metrics on {metrics}",
+                        flush=True,
+                    )
                 async with _reporting(reports):
                     await stop_asked.wait()
                     await _stop(roster, settings)
