@@ -91,6 +91,7 @@ __all__ = [
     "SyncConsumer",
     "SyncFrontEnd",
     "SyncScanner",
+    "SyncSubscriptions",
     "SyncSubscriber",
     "TrackdError",
     "WaybillNotFound",
