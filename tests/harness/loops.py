@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from trackd import compiled
-from trackd.store import planner, rows, statuses
+from trackd.store import planner, replay, rows, statuses
 from trackd.wire import answers, scans
 
 LOOPS = ["python", "compiled"] if compiled.is_compiled() else ["python"]
@@ -17,6 +17,7 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "python":
             patch.setattr(planner, "_compiled", None)
+            patch.setattr(replay, "_compiled", None)
             patch.setattr(scans, "_compiled", None)
             patch.setattr(answers, "_compiled", None)
             patch.setattr(statuses, "Rows", rows.Rows)

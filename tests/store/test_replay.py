@@ -15,6 +15,8 @@ from trackd.store.memory_engine import MemoryEngine
 from trackd.store.rebuild import rebuild
 from trackd.v1.event_pb2 import ScanEvent
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 SORTED, OUT, DELIVERED = EventCode.SORTED, EventCode.OUT_FOR_DELIVERY, EventCode.DELIVERED
 VOIDED = EventCode.EVENT_VOIDED
 
@@ -156,3 +158,17 @@ def test_a_rebuilt_status_has_the_waybills_fingerprints() -> None:
         assert again.commit([repeat])[0].duplicates == 1
     row = records.decode_status(again.rows()[status_key(events[0].waybill_number)])
     assert len(row.fingerprints) == 4 * row.event_count
+
+
+def test_events_with_fields_of_any_kind_are_replayed() -> None:
+    """Unknown fields of every wire type, groups too, which only protobuf itself takes apart."""
+    plain = scan_event(SORTED, "a", facility_code="HUB1").SerializeToString()
+    unknown = [b"\xa0\x01\x05", b"\xa1\x01" + bytes(8), b"\xa5\x01" + bytes(4), b"\xa2\x01\x02hi"]
+    group = b"\xa3\x01\x08\x01\xa4\x01"
+    for more in (*unknown, group):
+        desk = Desk(engine := MemoryEngine())
+        desk.commit([ScanEvent.FromString(plain + more), scan_event(OUT, "b", NOON_MS + 1)])
+        again = Desk(engine.crash())
+        assert again.replayed == 2
+        assert again.rows() == desk.rows()
+        again.check()

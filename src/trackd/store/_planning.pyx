@@ -301,6 +301,207 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
     planner._new_waybills += new_waybills
 
 
+# What replay.py needs of a logged event.
+cdef struct Event:
+    Bytes event_id, waybill_number, facility
+    Py_ssize_t event_id_length, waybill_number_length, facility_length
+    uint64_t occurred_at_ms
+    int code
+
+
+cdef enum:
+    BLOCK_HEAD = 11
+    AT_RECORDED_AT = 1
+    AT_BLOCK_COUNT = 9
+    # wire types, and the fields of ScanEvent
+    VARINT = 0
+    FIXED64 = 1
+    DELIMITED = 2
+    FIXED32 = 5
+    EVENT_ID = 1
+    WAYBILL_NUMBER = 2
+    CODE = 3
+    OCCURRED_AT_MS = 4
+    FACILITY_CODE = 5
+
+if BLOCK_HEAD != records.BLOCK_HEAD.size:
+    raise ImportError("the compiled planner is of another format: install trackd anew")
+
+
+cdef inline Bytes _read_varint(Bytes at, Bytes end, uint64_t* value) noexcept:
+    """Behind the varint; NULL if there is none."""
+    cdef int shift = 0
+    value[0] = 0
+    while at < end and shift < 64:
+        value[0] |= <uint64_t>(at[0] & 0x7F) << shift
+        if at[0] < 0x80:
+            return at + 1
+        at += 1
+        shift += 7
+    return NULL
+
+
+cdef bint _read_event(Bytes at, Py_ssize_t length, Event* event) noexcept:
+    """Whether it could be read: the last value of a field counts, unknown ones do not."""
+    cdef Bytes end = at + length
+    cdef uint64_t tag, value
+    cdef int field, kind
+    memset(event, 0, sizeof(Event))
+    while at < end:
+        at = _read_varint(at, end, &tag)
+        if at is NULL:
+            return False
+        field, kind = tag >> 3, tag & 7
+        if kind == VARINT:
+            at = _read_varint(at, end, &value)
+            if at is NULL:
+                return False
+            if field == CODE:
+                event.code = <int>value
+            elif field == OCCURRED_AT_MS:
+                event.occurred_at_ms = value
+        elif kind == DELIMITED:
+            at = _read_varint(at, end, &value)
+            if at is NULL or value > <uint64_t>(end - at):
+                return False
+            if field == EVENT_ID:
+                event.event_id, event.event_id_length = at, value
+            elif field == WAYBILL_NUMBER:
+                event.waybill_number, event.waybill_number_length = at, value
+            elif field == FACILITY_CODE:
+                event.facility, event.facility_length = at, value
+            at += value
+        elif kind == FIXED64 or kind == FIXED32:
+            value = 8 if kind == FIXED64 else 4
+            if value > <uint64_t>(end - at):
+                return False
+            at += value
+        else:
+            return False
+    return True
+
+
+def keys_of_block(bytes block):
+    """The status key of each entry's waybill; None if it cannot tell, and Python must say."""
+    cdef Bytes at = _data(block)
+    cdef Bytes end = at + PyBytes_GET_SIZE(block)
+    cdef Event event
+    cdef Py_ssize_t length, count
+    cdef list keys = []
+    if end - at < BLOCK_HEAD or at[0] != records.FORMAT_VERSION:
+        return None
+    count = load16(at + AT_BLOCK_COUNT)
+    at += BLOCK_HEAD
+    while len(keys) < count:
+        if end - at < ENTRY_HEAD:
+            return None
+        length = load16(at)
+        at += ENTRY_HEAD + (ORDER if at[AT_MARKS] & _LAST_IS_ANOTHER else 0)
+        if end - at < length or not _read_event(at, length, &event):
+            return None
+        at += length
+        number = PyBytes_FromStringAndSize(<char*>event.waybill_number, event.waybill_number_length)
+        keys.append(<bytes>xxh3_64_digest(number) + <bytes>number)
+    return keys
+
+
+def lay_over(
+    bytes block, uint64_t last_position, list keys, Rows rows, dict found, uint64_t checkpoint,
+    stored_event,
+):
+    """replay._lay_over for one block: the rows that it changes, and the keys of those it dirties.
+
+    keys: as keys_of_block tells them. stored_event(key, order): that event and its facility.
+    """
+    cdef Bytes at = _data(block)
+    cdef Bytes old, place, last, last_event, newest, fingerprints, entry
+    cdef Event event
+    cdef uint64_t recorded_at_ms = load64(at + AT_RECORDED_AT), updated_at, dirty_since
+    cdef uint64_t position = last_position - len(keys), first_position = position + 1
+    cdef Py_ssize_t length, place_length, last_length, size
+    cdef int marks, announced
+    cdef unsigned char[ORDER] order
+    cdef unsigned char* out
+    cdef bytes suffix = records.recorded_at_suffix(recorded_at_ms)
+    cdef bytes key, row, id_hash
+    cdef dict changed = {}
+    cdef list dirtied = []
+    at += BLOCK_HEAD
+    for key in keys:
+        entry = at
+        length = load16(entry)
+        marks = entry[AT_MARKS]
+        at += ENTRY_HEAD + (ORDER if marks & _LAST_IS_ANOTHER else 0)
+        _read_event(at, length, &event)
+        position += 1
+        row = changed.get(key) or rows.get(key) or found.get(key) or _NOTHING
+        old = _data(row)
+        if load64(old + AT_POSITION) >= position:
+            at += length
+            continue
+        dirty_since = load64(old + AT_DIRTY_SINCE)
+        if dirty_since <= checkpoint:
+            dirty_since = first_position
+            dirtied.append(key)
+        place = old + HEAD
+        place_length = old[AT_PLACE_LENGTH]
+        last_event = place + place_length
+        last_length = load16(old + AT_LAST_LENGTH)
+        fingerprints = last_event + last_length
+        size = PyBytes_GET_SIZE(row) - (fingerprints - old)
+        last = old + AT_LAST
+        newest = old + AT_NEWEST
+        announced = load16(old + AT_ANNOUNCED)
+        updated_at = load64(old + AT_UPDATED_AT) or recorded_at_ms
+        if marks & _CHANGED:
+            announced |= _BIT[entry[AT_AFTER]]
+            updated_at = recorded_at_ms
+        id_hash = xxh3_64_digest(PyBytes_FromStringAndSize(<char*>event.event_id, event.event_id_length))
+        order[0] = 0
+        store64(order + AT_TIME, event.occurred_at_ms)
+        order[AT_RANK] = event.code
+        memcpy(order + AT_ID, _data(id_hash), ORDER - AT_ID)
+        if memcmp(order, newest, ORDER) > 0:
+            newest = order
+        if marks & _LAST_IS_THIS:
+            last = order
+            stored = PyBytes_FromStringAndSize(<char*>at, length) + suffix
+            last_event, last_length = _data(stored), PyBytes_GET_SIZE(stored)
+            place, place_length = event.facility, event.facility_length
+        elif marks & _LAST_IS_ANOTHER:
+            last = entry + ENTRY_HEAD
+            stored, facility = stored_event(key, last[:ORDER], position)
+            last_event, last_length = _data(stored), PyBytes_GET_SIZE(stored)
+            place, place_length = _data(facility), PyBytes_GET_SIZE(facility)
+        new = PyBytes_FromStringAndSize(NULL, HEAD + place_length + last_length + size + FINGERPRINT)
+        out = <unsigned char*>_data(new)
+        out[0] = 1
+        out[AT_MILESTONE] = entry[AT_AFTER]
+        memcpy(out + AT_FLAGS, entry + AT_FLAGS_AFTER, 2)
+        store16(out + AT_ANNOUNCED, announced)
+        out[AT_COURSE] = marks >> _COURSE_SHIFT
+        memcpy(out + AT_COUNT, entry + AT_ENTRY_COUNT, 4)
+        memcpy(out + AT_FIRST_AT, entry + AT_ENTRY_FIRST_AT, 8)
+        memcpy(out + AT_NEWEST, newest, ORDER)
+        memcpy(out + AT_LAST, last, ORDER)
+        store64(out + AT_UPDATED_AT, updated_at)
+        store64(out + AT_DIRTY_SINCE, dirty_since)
+        store64(out + AT_POSITION, position)
+        out[AT_PLACE_LENGTH] = place_length
+        store16(out + AT_LAST_LENGTH, last_length)
+        out += HEAD
+        if place_length:
+            memcpy(out, place, place_length)
+        out += place_length
+        memcpy(out, last_event, last_length)
+        out += last_length
+        memcpy(out, fingerprints, size)
+        memcpy(out + size, order + AT_ID, FINGERPRINT)
+        changed[key] = new
+        at += length
+    return changed, dirtied
+
+
 cdef struct Slot:
     uint64_t hash
     PyObject* key  # NULL: free

@@ -7,6 +7,7 @@ entries are laid over it.
 
 from xxhash import xxh3_64_digest
 
+from trackd import compiled
 from trackd.store import records
 from trackd.store.engine import Engine
 from trackd.store.errors import DataDamaged
@@ -24,6 +25,8 @@ from trackd.store.keys import (
 from trackd.store.records import NO_STATUS, LogEntry, StatusRow
 from trackd.store.statuses import StatusTable
 from trackd.v1.event_pb2 import ScanEvent
+
+_compiled = compiled.load("trackd.store._planning")
 
 # Rows are looked up in one go for so many blocks of the log; bounds the memory of a recovery.
 _BLOCKS_AT_A_TIME = 64
@@ -62,19 +65,23 @@ def last_recorded_at_ms(engine: Engine) -> int:
 
 def replay(engine: Engine, statuses: StatusTable) -> int:
     """Brings the statuses up to date; returns how many log entries it took. Raises DataDamaged."""
-    blocks: list[list[LogEntry]] = []
+    blocks: list[tuple[int, bytes]] = []
     taken = 0
     start = position_key(statuses.checkpoint + 1)
     for key, block in engine.scan_all(Table.LOG, start):
-        blocks.append(list(records.decode_block(position_of(key), block)))
+        blocks.append((position_of(key), block))
         if len(blocks) == _BLOCKS_AT_A_TIME:
             taken += _lay_over(engine, statuses, blocks)
             blocks = []
     return taken + _lay_over(engine, statuses, blocks)
 
 
-def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]]) -> int:
-    parsed = [[(entry, parse_event(entry.event)) for entry in block] for block in blocks]
+def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[tuple[int, bytes]]) -> int:
+    taken = _lay_over_compiled(engine, statuses, blocks) if _compiled else None
+    if taken is not None:
+        return taken
+    decoded = [records.decode_block(position, block) for position, block in blocks]
+    parsed = [[(entry, parse_event(entry.event)) for entry in block] for block in decoded]
     keys = {status_key(event.waybill_number) for block in parsed for _, event in block}
     rows = statuses.fetch(key for key in keys if key not in statuses.rows)
     for block in parsed:
@@ -92,7 +99,37 @@ def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[list[LogEntry]
             changed[key] = records.encode_status(row_after(engine, before, entry, event, key))
         if block:
             statuses.put(changed, dirtied, block[0][0].position)
-    return sum(len(block) for block in blocks)
+    return sum(len(block) for block in parsed)
+
+
+def _lay_over_compiled(
+    engine: Engine, statuses: StatusTable, blocks: list[tuple[int, bytes]]
+) -> int | None:
+    """The same, compiled; None, and nothing done, if it does not know what is in them."""
+    assert _compiled is not None
+
+    def stored_event(key: bytes, order: bytes, position: int) -> tuple[bytes, bytes]:
+        stored = _stored_event(engine, key + order, position)
+        return stored, parse_event(stored).facility_code.encode()
+
+    keys = [_compiled.keys_of_block(block) for _, block in blocks]
+    if None in keys:
+        return None
+    missing = {key for part in keys for key in part if key not in statuses.rows}
+    found = statuses.fetch(missing)
+    for (position, block), part in zip(blocks, keys, strict=True):
+        changed, dirtied = _compiled.lay_over(
+            block, position, part, statuses.rows, found, statuses.checkpoint, stored_event
+        )
+        statuses.put(changed, dirtied, position - len(part) + 1)
+    return sum(map(len, keys))
+
+
+def _stored_event(engine: Engine, key: bytes, position: int) -> bytes:
+    stored = engine.get(Table.EVENTS, key)
+    if stored is None:
+        raise DataDamaged(f"position {position} refers to an event that is not there")
+    return stored
 
 
 def row_after(
@@ -110,10 +147,8 @@ def row_after(
         last_event = entry.event + records.recorded_at_suffix(entry.recorded_at_ms)
     elif entry.marks & records.LAST_IS_ANOTHER:
         last = entry.last
-        stored = engine.get(Table.EVENTS, key + last)
-        if stored is None:
-            raise DataDamaged(f"position {entry.position} refers to an event that is not there")
-        last_event, facility = stored, parse_event(stored).facility_code.encode()
+        last_event = _stored_event(engine, key + last, entry.position)
+        facility = parse_event(last_event).facility_code.encode()
     fingerprint = xxh3_64_digest(event.event_id.encode())[: records.FINGERPRINT_LENGTH]
     return StatusRow(
         milestone=entry.milestone,
