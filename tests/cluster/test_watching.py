@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 
 import grpc
 import pytest
@@ -74,6 +75,10 @@ class Watcher:
     def is_caught_up(self) -> bool:
         """Whether everything that was durable was told, at least once."""
         return self.caught_up > 0
+
+    def has_told(self, waybills: int) -> bool:
+        """Whether it told of so many waybills."""
+        return len(self.told) == waybills
 
     async def until(
         self,
@@ -213,3 +218,19 @@ async def test_watches_are_told_where_to_go_on_when_all_workers_stop(serve: Serv
     await scanned(server.grpc, numbers, 0)
     watcher.token = info.metadata["resume_token"]
     await watcher.until(server.grpc, lambda: len(watcher.told) == len(numbers))
+
+
+async def test_many_watches_leave_room_for_calls(serve: Serve) -> None:
+    """More watches than a connection takes streams: all hear of everything, look-ups go on."""
+    server = serve(*FLAGS)
+    numbers = waybills_of("MANY", 20)
+    near = (await asyncio.to_thread(own_addresses, server))[0]
+    watchers = [Watcher() for _ in range(240)]
+    start = place(START_FROM_EARLIEST)
+    await asyncio.gather(*(each.until(near, each.is_caught_up, start=start) for each in watchers))
+    watching = [
+        asyncio.create_task(each.until(near, partial(each.has_told, 20))) for each in watchers
+    ]
+    await scanned(near, numbers, 0)
+    await asyncio.gather(*watching)
+    assert all(dict(each.told) == {one: [0] for one in numbers} for each in watchers)

@@ -1,15 +1,16 @@
 """The other workers of this server, as this one reaches them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from grpc import aio
 
 from trackd.cluster.assignment import Assignment
-from trackd.cluster.remote import PeerChannel, RemotePartition, call_error
+from trackd.cluster.remote import PeerChannel, RemotePartition
 from trackd.cluster.watching import OwnPartitions, WatchSource
 from trackd.partition import Partition
 from trackd.wire.access import PartitionAccess
 from trackd.wire.admin import StatsOfOthers
+from trackd.wire.errors import CallError
 from trackd.wire.feed import FeedService
 from trackd.wire.peer_messages import GetLogBoundsResponse
 from trackd.wire.resume_tokens import KeptLog, LogBounds
@@ -21,7 +22,7 @@ class Neighbours:
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._channels = {
-            worker: PeerChannel(address, assignment.token)
+            worker: PeerChannel(address, assignment.token, partition=worker)
             for worker, address in enumerate(assignment.addresses)
             if worker != assignment.worker
         }
@@ -71,30 +72,27 @@ class PeerPartitions:
 
     def __init__(self, channel: PeerChannel) -> None:
         self._channel = channel
-        # Which an error names; known once it was asked.
-        self._partition = 0
 
     async def bounds(self) -> Mapping[int, KeptLog]:
         """See WatchSource."""
         try:
             answer = await self._channel.call("GetLogBounds", b"")
         except aio.AioRpcError as failure:
-            raise call_error(failure, self._partition) from None
+            raise self._channel.error(failure) from None
         told = GetLogBoundsResponse.FromString(answer)
-        self._partition = min(told.partitions)
         logs = zip(told.partitions, told.oldest, told.newest, strict=True)
         return {number: LogBounds(oldest, newest) for number, oldest, newest in logs}
 
-    def watch(self, request: bytes) -> AsyncIterator[bytes]:
+    def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
         """See WatchSource."""
-        return self._channel.watch(request, self._partition)
+        return self._channel.watch(request)
 
 
 def _stats_of(channel: PeerChannel) -> StatsOfOthers:
     async def ask() -> bytes | None:
         try:
             return await channel.call("GetStats", b"")
-        except aio.AioRpcError:
+        except (aio.AioRpcError, CallError):
             return None
 
     return ask

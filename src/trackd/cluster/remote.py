@@ -8,7 +8,9 @@ whether it was stored is not known then, and sending it again does no harm.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import grpc
@@ -39,58 +41,115 @@ from trackd.wire.slices import StreamSlices
 READ_TIMEOUT_S = 10.0
 _CHANNEL_OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
+    # How long an attempt to connect may take: a busy worker answers late.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # A worker that was killed is back within a second: look as often.
-    ("grpc.min_reconnect_backoff_ms", 500),
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 500),
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
 ]
+# A server takes 128 (`grpc.max_concurrent_streams`).
+_STREAMS_PER_CONNECTION_MAX = 100
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
+@dataclass(slots=True)
+class _Connection:
+    """A connection, and how many streams are open on it."""
+
+    channel: aio.Channel
+    streams: int = 0
+
+
 class PeerChannel:
-    """The connection to another worker; one for all of its partitions."""
+    """The way to another worker; one for all of its partitions.
 
-    def __init__(self, address: str, token: str) -> None:
-        """Connects with the first call."""
+    Calls share one connection. Streams stay, and a server takes so many on one connection only, so
+    they have others, as many as it takes: else many watches would keep the look-ups waiting.
+    """
+
+    def __init__(self, address: str, token: str, *, partition: int) -> None:
+        """Connects with the first call. partition: one of the worker's, which errors name."""
         self._address = address
-        self.metadata = ((TOKEN_KEY, token),)
-        self._channel = aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._partition = partition
+        self._metadata = ((TOKEN_KEY, token),)
+        self._calls = self._connected()
+        # A burst on a new connection is sent before its bound is known, and refused beyond it.
+        self._turns = asyncio.Semaphore(_STREAMS_PER_CONNECTION_MAX)
+        self._streams: list[_Connection] = []
 
-    def stream_events(self) -> Any:
-        """A StreamEvents call; bytes in and out."""
-        return self._channel.stream_stream(f"/{SERVICE}/StreamEvents")(metadata=self.metadata)
+    def _connected(self) -> aio.Channel:
+        return aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS)
 
     async def call(self, method: str, request: bytes) -> bytes:
-        """One call. Raises AioRpcError."""
-        call: Any = self._channel.unary_unary(f"/{SERVICE}/{method}")
-        answer: bytes = await call(request, metadata=self.metadata, timeout=READ_TIMEOUT_S)
+        """One call. Raises AioRpcError, or CallError if the connection was renewed meanwhile."""
+        async with self._turns:
+            call: Any = self._calls.unary_unary(f"/{SERVICE}/{method}")
+            try:
+                answer: bytes = await call(request, metadata=self._metadata, timeout=READ_TIMEOUT_S)
+            except asyncio.CancelledError:
+                if _cancelled():
+                    raise
+                raise partition_unavailable(self._partition) from None
         return answer
 
-    async def watch(self, request: bytes, partition: int) -> AsyncIterator[bytes]:
-        """The messages of a WatchChanges call over its partitions. Raises CallError.
+    @contextmanager
+    def stream_events(self) -> Iterator[Any]:
+        """A StreamEvents call, ended with the block; bytes in and out."""
+        with self._for_a_stream() as channel:
+            method: Any = channel.stream_stream(f"/{SERVICE}/StreamEvents")
+            call = method(metadata=self._metadata)
+            try:
+                yield call
+            finally:
+                call.cancel()
 
-        partition: one of them, which an error names.
-        """
-        call: Any = self._channel.unary_stream(f"/{SERVICE}/WatchChanges")
+    async def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
+        """The messages of a WatchChanges call over its partitions. Raises CallError."""
+        with self._for_a_stream() as channel:
+            method: Any = channel.unary_stream(f"/{SERVICE}/WatchChanges")
+            try:
+                async for message in method(request, metadata=self._metadata):
+                    yield message
+            except aio.AioRpcError as failure:
+                raise self.error(failure) from None
+            except asyncio.CancelledError:
+                if _cancelled():
+                    raise
+                raise partition_unavailable(self._partition) from None
+
+    @contextmanager
+    def _for_a_stream(self) -> Iterator[aio.Channel]:
+        free = (each for each in self._streams if each.streams < _STREAMS_PER_CONNECTION_MAX)
+        connection = next(free, None)
+        if connection is None:
+            connection = _Connection(self._connected())
+            self._streams.append(connection)
+        connection.streams += 1
         try:
-            async for message in call(request, metadata=self.metadata):
-                yield message
-        except aio.AioRpcError as failure:
-            raise call_error(failure, partition) from None
+            yield connection.channel
+        finally:
+            connection.streams -= 1
+
+    def error(self, failure: aio.AioRpcError) -> CallError:
+        """What a caller is told of a failed call."""
+        return call_error(failure, self._partition)
 
     async def renew(self) -> None:
-        """Connects anew with the next call: the worker was away and is back."""
-        old, self._channel = (
-            self._channel,
-            aio.insecure_channel(self._address, options=_CHANNEL_OPTIONS),
-        )
-        await old.close()
+        """Connects at once where gRPC would wait before it tries again: the worker is back."""
+        if _waits(self._calls):
+            old, self._calls = self._calls, self._connected()
+            await old.close()
+        waiting = [each for each in self._streams if _waits(each.channel)]
+        self._streams = [each for each in self._streams if each not in waiting]
+        for each in waiting:
+            await each.channel.close()
 
     async def close(self) -> None:
         """Ends every call that is still running."""
-        await self._channel.close()
+        for channel in (self._calls, *(each.channel for each in self._streams)):
+            await channel.close()
 
 
 class _Forwarded(NamedTuple):
@@ -144,17 +203,18 @@ class RemotePartition:
 
     async def _carry(self) -> None:
         """One stream, until it breaks; the next batch begins another."""
-        call = self._channel.stream_events()
-        sending = asyncio.create_task(self._send(call))
         error: CallError = partition_unavailable(self.number)
         try:
-            async for response in call:
-                self._settle(StreamEventsResponse.FromString(response))
+            with self._channel.stream_events() as call:
+                sending = asyncio.create_task(self._send(call))
+                try:
+                    async for response in call:
+                        self._settle(StreamEventsResponse.FromString(response))
+                finally:
+                    sending.cancel()
         except aio.AioRpcError as failure:
             error = call_error(failure, self.number)
         finally:
-            sending.cancel()
-            call.cancel()
             self._carrying = None
             self._fail(error)
 
@@ -254,6 +314,16 @@ class RemotePartition:
         except aio.AioRpcError as failure:
             raise call_error(failure, self.number) from None
         return response.FromString(answer)
+
+
+def _waits(channel: aio.Channel) -> bool:
+    return channel.get_state() is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+
+def _cancelled() -> bool:
+    """Whether this task was cancelled; else gRPC ended a call whose channel was closed."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def call_error(failure: aio.AioRpcError, partition: int) -> CallError:

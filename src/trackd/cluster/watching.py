@@ -12,7 +12,7 @@ worker is at a key of its own then, and the token is to mean the same with any n
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,7 +52,7 @@ class WatchSource(Protocol):
     async def bounds(self) -> Mapping[int, KeptLog]:
         """What its partitions' logs hold, by number. Raises CallError."""
 
-    def watch(self, request: bytes) -> AsyncIterator[bytes]:
+    def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
         """The messages of a WatchChanges call over its partitions. Raises CallError."""
 
 
@@ -71,22 +71,23 @@ class OwnPartitions:
             for number, feed in self._own.items()
         }
 
-    async def watch(self, request: bytes) -> AsyncIterator[bytes]:
+    async def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
         """See WatchSource."""
         pipe = _Pipe()
         telling = asyncio.create_task(self._feed.watch_changes(request, pipe))
+        getting = asyncio.create_task(pipe.messages.get())
         try:
             while True:
-                getting = asyncio.create_task(pipe.messages.get())
                 await asyncio.wait({getting, telling}, return_when=asyncio.FIRST_COMPLETED)
                 if not getting.done():
-                    getting.cancel()
                     telling.result()
                     return
                 yield getting.result()
+                getting = asyncio.create_task(pipe.messages.get())
         finally:
             telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
+            getting.cancel()
+            await asyncio.gather(telling, getting, return_exceptions=True)
 
 
 class _Pipe:
@@ -231,8 +232,9 @@ class _Joined:
             start = FeedStart(resume_token=self._tokens[index])
             request = WatchChangesRequest(filter=self._filter, start=start).SerializeToString()
             try:
-                async for message in self._sources[index].watch(request):
-                    await self._heard.put(self._read(index, message))
+                async with contextlib.aclosing(self._sources[index].watch(request)) as messages:
+                    async for message in messages:
+                        await self._heard.put(self._read(index, message))
             except CallError as error:
                 if error.code is not StatusCode.UNAVAILABLE:
                     await self._heard.put(error)

@@ -29,7 +29,8 @@ DOMAIN = "trackd"
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: whoever passes an exception on may set its traceback, contextlib among them.
+@dataclass(slots=True)
 class CallError(Exception):
     """Ends a call. message is for people; reason, metadata and field are for programs."""
 
