@@ -15,6 +15,7 @@ from trackd.feed.retention import KeptLog, keep_trimming
 from trackd.feed.share import Home
 from trackd.feed.subscription import AlarmRules
 from trackd.feed.subscriptions import SubscriptionBounds, Subscriptions
+from trackd.feed_metrics import FeedCollector
 from trackd.opening import now_ms
 from trackd.partition import Partition
 from trackd.settings import Settings
@@ -77,6 +78,7 @@ async def news_running(
 ) -> AsyncIterator[tuple[FeedService, SubscriptionService | None]]:
     """What answers for watches, and for the subscriptions if these are all partitions."""
     live = Live([one.watched() for one in partitions], heartbeat_s=settings.feed_heartbeat_s)
+    registry.register(FeedCollector(live))
     feed = FeedService(live, calls, data_set_id)
     kept = KeptLog(
         age_ms=settings.feed_retention_age_s * 1000,

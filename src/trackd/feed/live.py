@@ -70,6 +70,14 @@ class Listener(Protocol):
     def wake(self) -> None:
         """Looks again whether there is something to do."""
 
+    @property
+    def state(self) -> str:
+        """Live, behind, or snapshot."""
+
+    @property
+    def lag(self) -> int:
+        """Log entries that it has not looked at."""
+
     def tick(self, now: float) -> None:
         """Gives up what it need not hold."""
 
