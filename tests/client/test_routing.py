@@ -159,7 +159,7 @@ async def test_a_server_that_comes_back_with_other_workers_is_found(serve: Serve
     port = server.grpc.rpartition(":")[2]
     numbers = waybills_of("OTHERS", 40)
     async with Scanner(server.grpc, options=QUICK) as scanner:
-        for workers in ("1", "3"):
+        for workers in ("3",):
             await scanner.scan_many(scans(numbers))
             await asyncio.to_thread(server.stop)
             await asyncio.to_thread(
@@ -168,7 +168,7 @@ async def test_a_server_that_comes_back_with_other_workers_is_found(serve: Serve
             await asyncio.wait_for(scanner.flush(), 60)
             assert scanner.counts.waiting == 0
         counts = scanner.counts
-        assert counts.accepted + counts.duplicates >= 2 * 120
+        assert counts.accepted + counts.duplicates >= 120
     async with FrontEnd(server.grpc) as front_end:
         found = await front_end.get_statuses(numbers)
         assert {status.event_count for status in found.found} == {3}
