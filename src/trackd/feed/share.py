@@ -117,15 +117,8 @@ class Share:
         lanes = self.lanes
         try:
             run = self.home.feed.read(lanes.progress.read_position, entries_max=READ_ENTRIES)
-        except PositionExpired as error:
-            lost = lanes.expire(error.oldest_position)
-            self.expired += lost
-            self.unsaved.set()
-            _log.error(
-                "events went out of retention before a subscription read them",
-                partition=self.home.number,
-                expired=lost,
-            )
+        except PositionExpired:
+            self.let_go()
             return
         changes = run.changes
         if changes:
@@ -136,6 +129,17 @@ class Share:
         lanes.feed(changes, run.last_position)
         if lanes.is_dirty:
             self.unsaved.set()
+
+    def let_go(self) -> None:
+        """What went out of retention before it was read is counted, and told."""
+        if lost := self.lanes.expire(self.home.feed.oldest_position):
+            self.expired += lost
+            self.unsaved.set()
+            _log.error(
+                "events went out of retention before a subscription read them",
+                partition=self.home.number,
+                expired=lost,
+            )
 
     def wire_of(self, item: Item) -> bytes:
         """The serialised Change. Raises DataDamaged."""

@@ -318,6 +318,8 @@ class Subscription:
 
     async def _watch_alarm(self) -> None:
         while True:
+            for share in self.shares:
+                share.let_go()
             near = any(self._near_the_end(share) for share in self.shares)
             if near and not self._is_near:
                 _log.warning(
