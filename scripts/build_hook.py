@@ -59,7 +59,9 @@ def _compile(root: Path) -> list[Path]:
                 {
                     "name": "trackd",
                     "package_dir": {"": str(SOURCE)},
-                    "ext_modules": cythonize(extensions, build_dir=scratch, quiet=True),
+                    "ext_modules": cythonize(
+                        extensions, build_dir=scratch, include_path=[str(SOURCE)], quiet=True
+                    ),
                 }
             )
             command = build_ext(distribution)

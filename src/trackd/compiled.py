@@ -1,18 +1,25 @@
 """Which loops of the hot path are compiled.
 
 Every scan passes two loops: the one that reads a batch (wire/scans.py) and the one that plans a
-commit (store/planner.py), with the table of rows that it looks into (store/rows.py); every look-up
-encodes a status (wire/answers.py). They are written in Python, which says what they do, and once
-more in Cython (`_reading.pyx`, `_planning.pyx`, `_writing.pyx`), in a quarter of the time. trackd
-is installed with the compiled ones where a C compiler and Python's headers are at hand, and works
-without them. Nothing here knows what the loops do.
+commit (store/planner.py), with the table of rows that it looks into (store/rows.py). Every look-up
+encodes a status (wire/answers.py), every watch of the feed tells changes (feed/partition_feed.py),
+every start after a crash replays the log (store/replay.py). All are written in Python, which says
+what they do, and once more in Cython (`*.pyx` beside them), in a quarter of the time or less.
+
+trackd is installed with the compiled ones where a C compiler and Python's headers are at hand, and
+works without them. Nothing here knows what the loops do.
 """
 
 import importlib
 import os
 from types import ModuleType
 
-LOOPS = ("trackd.store._planning", "trackd.wire._reading", "trackd.wire._writing")
+LOOPS = (
+    "trackd.feed._telling",
+    "trackd.store._planning",
+    "trackd.wire._reading",
+    "trackd.wire._writing",
+)
 # Set to anything, it makes trackd do without the compiled loops, to tell what they are worth or
 # whether they are at fault.
 PURE_PYTHON = "TRACKD_PURE_PYTHON"

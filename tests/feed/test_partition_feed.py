@@ -16,6 +16,8 @@ from trackd.store.keys import Table, status_key
 from trackd.store.records import CHANGED, decode_block, decode_status
 from trackd.v1.feed_pb2 import Change
 
+pytestmark = pytest.mark.usefixtures("loops")
+
 
 def told(change: LoggedChange) -> Change:
     """What a reader gets."""

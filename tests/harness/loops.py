@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from trackd import compiled
+from trackd.feed import partition_feed
 from trackd.store import planner, replay, rows, statuses
 from trackd.wire import answers, scans
 
@@ -16,6 +17,7 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a module's tests once for each kind of loop that there is."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "python":
+            patch.setattr(partition_feed, "_compiled", None)
             patch.setattr(planner, "_compiled", None)
             patch.setattr(replay, "_compiled", None)
             patch.setattr(scans, "_compiled", None)

@@ -13,6 +13,19 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from trackd.store._bytes cimport (
+    Bytes,
+    Event,
+    load16,
+    load32,
+    load64,
+    prefetch,
+    read_event,
+    store16,
+    store32,
+    store64,
+)
+
 import struct
 
 from xxhash import xxh3_64_digest
@@ -22,28 +35,8 @@ from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
 from trackd.domain.vocabulary import EventCode
 from trackd.store import records
 
-cdef extern from *:
-    """
-    #define trackd_prefetch(address) __builtin_prefetch(address)
-    #define trackd_load16(p) __builtin_bswap16(*(const uint16_t __attribute__((aligned(1), may_alias)) *)(p))
-    #define trackd_load32(p) __builtin_bswap32(*(const uint32_t __attribute__((aligned(1), may_alias)) *)(p))
-    #define trackd_load64(p) __builtin_bswap64(*(const uint64_t __attribute__((aligned(1), may_alias)) *)(p))
-    #define trackd_store16(p, v) (*(uint16_t __attribute__((aligned(1), may_alias)) *)(p) = __builtin_bswap16(v))
-    #define trackd_store32(p, v) (*(uint32_t __attribute__((aligned(1), may_alias)) *)(p) = __builtin_bswap32(v))
-    #define trackd_store64(p, v) (*(uint64_t __attribute__((aligned(1), may_alias)) *)(p) = __builtin_bswap64(v))
-    """
-    void prefetch "trackd_prefetch"(const void*) noexcept
-    uint16_t load16 "trackd_load16"(const void*) noexcept
-    uint32_t load32 "trackd_load32"(const void*) noexcept
-    uint64_t load64 "trackd_load64"(const void*) noexcept
-    void store16 "trackd_store16"(void*, uint16_t) noexcept
-    void store32 "trackd_store32"(void*, uint32_t) noexcept
-    void store64 "trackd_store64"(void*, uint64_t) noexcept
-
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
-
-ctypedef const unsigned char* Bytes
 
 # The layout of a status row's head; records.STATUS_HEAD.
 cdef enum:
@@ -301,84 +294,13 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
     planner._new_waybills += new_waybills
 
 
-# What replay.py needs of a logged event.
-cdef struct Event:
-    Bytes event_id, waybill_number, facility
-    Py_ssize_t event_id_length, waybill_number_length, facility_length
-    uint64_t occurred_at_ms
-    int code
-
-
 cdef enum:
     BLOCK_HEAD = 11
     AT_RECORDED_AT = 1
     AT_BLOCK_COUNT = 9
-    # wire types, and the fields of ScanEvent
-    VARINT = 0
-    FIXED64 = 1
-    DELIMITED = 2
-    FIXED32 = 5
-    EVENT_ID = 1
-    WAYBILL_NUMBER = 2
-    CODE = 3
-    OCCURRED_AT_MS = 4
-    FACILITY_CODE = 5
 
 if BLOCK_HEAD != records.BLOCK_HEAD.size:
     raise ImportError("the compiled planner is of another format: install trackd anew")
-
-
-cdef inline Bytes _read_varint(Bytes at, Bytes end, uint64_t* value) noexcept:
-    """Behind the varint; NULL if there is none."""
-    cdef int shift = 0
-    value[0] = 0
-    while at < end and shift < 64:
-        value[0] |= <uint64_t>(at[0] & 0x7F) << shift
-        if at[0] < 0x80:
-            return at + 1
-        at += 1
-        shift += 7
-    return NULL
-
-
-cdef bint _read_event(Bytes at, Py_ssize_t length, Event* event) noexcept:
-    """Whether it could be read: the last value of a field counts, unknown ones do not."""
-    cdef Bytes end = at + length
-    cdef uint64_t tag, value
-    cdef int field, kind
-    memset(event, 0, sizeof(Event))
-    while at < end:
-        at = _read_varint(at, end, &tag)
-        if at is NULL:
-            return False
-        field, kind = tag >> 3, tag & 7
-        if kind == VARINT:
-            at = _read_varint(at, end, &value)
-            if at is NULL:
-                return False
-            if field == CODE:
-                event.code = <int>value
-            elif field == OCCURRED_AT_MS:
-                event.occurred_at_ms = value
-        elif kind == DELIMITED:
-            at = _read_varint(at, end, &value)
-            if at is NULL or value > <uint64_t>(end - at):
-                return False
-            if field == EVENT_ID:
-                event.event_id, event.event_id_length = at, value
-            elif field == WAYBILL_NUMBER:
-                event.waybill_number, event.waybill_number_length = at, value
-            elif field == FACILITY_CODE:
-                event.facility, event.facility_length = at, value
-            at += value
-        elif kind == FIXED64 or kind == FIXED32:
-            value = 8 if kind == FIXED64 else 4
-            if value > <uint64_t>(end - at):
-                return False
-            at += value
-        else:
-            return False
-    return True
 
 
 def keys_of_block(bytes block):
@@ -397,7 +319,7 @@ def keys_of_block(bytes block):
             return None
         length = load16(at)
         at += ENTRY_HEAD + (ORDER if at[AT_MARKS] & _LAST_IS_ANOTHER else 0)
-        if end - at < length or not _read_event(at, length, &event):
+        if end - at < length or not read_event(at, length, &event):
             return None
         at += length
         number = PyBytes_FromStringAndSize(<char*>event.waybill_number, event.waybill_number_length)
@@ -432,7 +354,7 @@ def lay_over(
         length = load16(entry)
         marks = entry[AT_MARKS]
         at += ENTRY_HEAD + (ORDER if marks & _LAST_IS_ANOTHER else 0)
-        _read_event(at, length, &event)
+        read_event(at, length, &event)
         position += 1
         row = changed.get(key) or rows.get(key) or found.get(key) or _NOTHING
         old = _data(row)
