@@ -28,8 +28,8 @@ HELD_CHANGES_MAX = 8_192
 HELD_S_MAX = 1.0
 # Messages to many watches are what costs then, so each waits a little for more to tell: so long per
 # watch, up to the most. A watch that was not told anything lately does not wait.
-_GATHER_S_PER_WATCH = 0.0005
-GATHER_S_MAX = 0.1
+_GATHER_S_PER_WATCH = 0.001
+GATHER_S_MAX = 0.25
 _TICK_S_MAX = 0.5
 
 
