@@ -11,9 +11,10 @@ While nobody is at the end, nothing is read or taken apart here.
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from operator import attrgetter
+from typing import Any, Protocol
 
 from trackd.feed.change import LoggedChange
 from trackd.feed.filters import Filter
@@ -31,6 +32,10 @@ HELD_S_MAX = 1.0
 _GATHER_S_PER_WATCH = 0.001
 GATHER_S_MAX = 0.25
 _TICK_S_MAX = 0.5
+
+_waybill_number = attrgetter("waybill_number")
+_facility_code = attrgetter("facility_code")
+_milestone = attrgetter("milestone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,27 +200,37 @@ class Live:
         if len(self._everything) == len(self._at_end):
             return
         heard: defaultdict[Listener, list[LoggedChange]] = defaultdict(list)
+        # What nobody asks for is not looked up: each look-up is made for every change.
+        indexes: list[tuple[Mapping[Any, dict[Listener, None]], Callable[[LoggedChange], Any]]] = [
+            (by, value_of)
+            for by, value_of in (
+                (self._by_waybill, _waybill_number),
+                (self._by_facility, _facility_code),
+                (self._by_milestone, _milestone),
+            )
+            if by
+        ]
         for change in run.changes:
-            for watch in self._concerned(change):
+            # A filter stands in one index only, so nobody is found twice.
+            for by, value_of in indexes:
+                for watch in by.get(value_of(change), ()):
+                    if watch.filter.matches(change):
+                        heard[watch].append(change)
+            for watch in self._others(change):
                 if watch.filter.matches(change):
                     heard[watch].append(change)
         for watch, changes in heard.items():
             watch.hear(index, changes, run.last_position)
 
-    def _concerned(self, change: LoggedChange) -> Iterable[Listener]:
-        """Those at the end with a filter that the change may match, each once."""
-        found = dict(self._unindexed)
-        if wanted := self._by_waybill.get(change.waybill_number):
-            found |= wanted
-        if wanted := self._by_facility.get(change.facility_code):
-            found |= wanted
-        if wanted := self._by_milestone.get(change.milestone):
-            found |= wanted
+    def _others(self, change: LoggedChange) -> Iterable[Listener]:
+        """Those at the end with a filter by flag that the change may match, or in no index."""
         flags = change.flags ^ change.flags_before
-        if flags and self._by_flag:
-            for flag, watches in self._by_flag.items():
-                if flags >> flag & 1:
-                    found |= watches
+        if not (flags and self._by_flag):
+            return self._unindexed
+        found = dict(self._unindexed)
+        for flag, watches in self._by_flag.items():
+            if flags >> flag & 1:
+                found |= watches
         return found
 
     def _places_of(self, wanted: Filter) -> list[dict[Listener, None]]:
