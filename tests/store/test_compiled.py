@@ -1,6 +1,7 @@
 """The compiled loops and the Python ones: the same bytes, whatever comes."""
 
 import os
+import struct
 from random import Random
 
 import pytest
@@ -11,10 +12,15 @@ from tests.harness.loops import LOOPS
 from tests.store.desk import NOON_MS, Desk
 from tests.store.test_planner import random_commits
 from trackd import compiled
+from trackd.domain.vocabulary import EventCode
 from trackd.simulator.imperfections import Imperfections
 from trackd.simulator.simulation import Simulation
 from trackd.simulator.wire import scan_event
 from trackd.store import planner, rows, statuses
+from trackd.store.errors import DataDamaged
+from trackd.store.keys import Table, status_key
+from trackd.store.memory_engine import MemoryEngine
+from trackd.v1.event_pb2 import ScanEvent
 
 _compiled = compiled.load("trackd.store._planning")
 
@@ -87,3 +93,29 @@ def test_they_write_the_same_bytes() -> None:
             contents.append((verdicts, desk.contents()))
     assert contents[0] == contents[-1]
     assert accepted > 10_000
+
+
+@pytest.mark.usefixtures("loops")
+@pytest.mark.parametrize("length", [1, 10, 81, 90])
+def test_a_row_that_ends_early_is_never_read_beyond_its_end(length: int) -> None:
+    """Nor one of another format: its waybill's scans fail, and nothing of theirs is planned."""
+    engine = MemoryEngine()
+    desk = Desk(engine)
+    event = ScanEvent(
+        event_id="a",
+        waybill_number="SF0001",
+        code=int(EventCode.SORTED),  # type: ignore[arg-type]
+        occurred_at_ms=NOON_MS,
+        facility_code="HUB1",
+    )
+    desk.commit([event])
+    desk.checkpoint()
+    key = status_key("SF0001")
+    row = engine.get(Table.STATUS, key)
+    assert row is not None
+    engine.write([(Table.STATUS, [(key, row[:length])])])
+    again = Desk(engine)
+    event.event_id = "b"
+    with pytest.raises((DataDamaged, struct.error)):
+        again.commit([event])
+    assert again.planner.position == 1

@@ -81,10 +81,12 @@ cdef struct Transition:
     uint16_t raises
     uint8_t moves
     uint8_t eventful
+    uint8_t is_known
 
 # As lifecycle.TRANSITIONS, by the same number; what is not in it is never asked for.
 cdef enum:
     TRANSITION_COUNT = 0x4000
+    MILESTONES_MAX = 0x80
 cdef Transition[TRANSITION_COUNT] _TRANSITIONS
 cdef uint8_t[128] _EVENTFUL_STEP
 cdef uint16_t[256] _BIT
@@ -92,7 +94,7 @@ cdef uint16_t[256] _BIT
 
 def _fill():
     for number, row in TRANSITIONS.items():
-        _TRANSITIONS[number] = Transition(row[0], row[1], row[2], row[3], row[4])
+        _TRANSITIONS[number] = Transition(row[0], row[1], row[2], row[3], row[4], True)
     for number in EVENTFUL_STEPS:
         _EVENTFUL_STEP[number] = True
     for number, bit in records.MILESTONE_BITS.items():
@@ -106,11 +108,23 @@ cdef int _EVENT_VOIDED = EventCode.EVENT_VOIDED
 cdef int _CHANGED = records.CHANGED, _FIRST_OCCURRENCE = records.FIRST_OCCURRENCE
 cdef int _CORRECTION = records.CORRECTION
 cdef int _LAST_IS_THIS = records.LAST_IS_THIS, _LAST_IS_ANOTHER = records.LAST_IS_ANOTHER
+cdef int _FORMAT = records.FORMAT_VERSION
 cdef int _COURSE_SHIFT = records.COURSE_SHIFT, _STEP_BITS = STEP_BITS
 
 
 cdef inline Bytes _data(object value) noexcept:
     return <Bytes>PyBytes_AS_STRING(value)
+
+
+cdef int _check_row(bytes row) except -1:
+    """Raises UnreadableRecord unless everything that the row's head names is in the row."""
+    cdef Bytes data = _data(row)
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(row)
+    if length < HEAD or data[0] != _FORMAT:
+        records.decode_status(row)  # says what is wrong
+    if length < HEAD + data[AT_PLACE_LENGTH] + load16(data + AT_LAST_LENGTH):
+        raise records.UnreadableRecord("status row ends within what its head names")
+    return 0
 
 
 def plan_scans(planner, list scans, verdict, list rows, dict known, list entries, uint64_t recorded_at_ms):
@@ -154,12 +168,11 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         else:
             found = PyDict_GetItem(known, key)
             row = <bytes>found if found is not NULL else _NOTHING
+        _check_row(row)
         row_length = PyBytes_GET_SIZE(row)
         old = _data(row)
         place_length = old[AT_PLACE_LENGTH]
         last_length = load16(old + AT_LAST_LENGTH)
-        if row_length < HEAD + place_length + last_length:
-            raise ValueError("a status row ends within its head")
         before = milestone = old[AT_MILESTONE]
         flags_before = flags = load16(old + AT_FLAGS)
         announced = load16(old + AT_ANNOUNCED)
@@ -204,7 +217,9 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         marks = 0
         refolded = None
         if memcmp(order, newest, ORDER) > 0 and course != _VOIDED and step != _EVENT_VOIDED:
-            transition = &_TRANSITIONS[before << _STEP_BITS | step]
+            transition = &_TRANSITIONS[(before << _STEP_BITS | step) & (TRANSITION_COUNT - 1)]
+            if not transition.is_known or before >= MILESTONES_MAX:
+                raise KeyError(before << _STEP_BITS | step)
             milestone = transition.milestone
             flags = (flags & transition.keeps | transition.raises) & ~clears
             if transition.eventful:
@@ -267,7 +282,7 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         entries.append(entry)
         new = PyBytes_FromStringAndSize(NULL, HEAD + place_length + last_length + size + FINGERPRINT)
         out = <unsigned char*>_data(new)
-        out[0] = 1
+        out[0] = _FORMAT
         out[AT_MILESTONE] = milestone
         store16(out + AT_FLAGS, flags)
         store16(out + AT_ANNOUNCED, announced)
@@ -357,6 +372,7 @@ def lay_over(
         read_event(at, length, &event)
         position += 1
         row = changed.get(key) or rows.get(key) or found.get(key) or _NOTHING
+        _check_row(row)
         old = _data(row)
         if load64(old + AT_POSITION) >= position:
             at += length
@@ -397,7 +413,7 @@ def lay_over(
             place, place_length = _data(facility), PyBytes_GET_SIZE(facility)
         new = PyBytes_FromStringAndSize(NULL, HEAD + place_length + last_length + size + FINGERPRINT)
         out = <unsigned char*>_data(new)
-        out[0] = 1
+        out[0] = _FORMAT
         out[AT_MILESTONE] = entry[AT_AFTER]
         memcpy(out + AT_FLAGS, entry + AT_FLAGS_AFTER, 2)
         store16(out + AT_ANNOUNCED, announced)

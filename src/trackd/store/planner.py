@@ -169,7 +169,7 @@ class Planner:
             return None
         return Plan(rows_of(write_back), [], self.position, 0, write_back)
 
-    def _plan_scans(  # noqa: PLR0915, PLR0917 (the hot loop: a call per scan would cost too much)
+    def _plan_scans(  # noqa: PLR0912, PLR0915, PLR0917 (hot: a call per scan costs too much)
         self,
         scans: Sequence[ScanTuple],
         verdict: Verdict,
@@ -194,6 +194,8 @@ class Planner:
              dirty_since, _, place_length, last_length) = _unpack_head(row)  # fmt: skip
             place_end = _HEAD_LENGTH + place_length
             last_end = place_end + last_length
+            if len(row) < last_end:
+                raise records.UnreadableRecord("status row ends within what its head names")
             place = place_before = row[_HEAD_LENGTH:place_end]
             fingerprints = row[last_end:]
             id_hash = xxh3_64_digest(event_id.encode())
