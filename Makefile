@@ -6,6 +6,8 @@ VENV ?= .venv
 PYTHON ?=
 SEED ?= $(shell date +%s)
 ARGS ?=
+# Processes that tests run in; 0 runs them in one, and with a debugger's prompt.
+TESTERS ?= 2
 AGAINST ?= HEAD
 
 bin := $(VENV)/bin
@@ -29,8 +31,8 @@ $(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh scripts/buil
 run: setup ## start the server with a demo courier network streaming scans into it
 	$(bin)/trackd demo $(ARGS)
 
-test: setup test-tools ## run the tests (under 5 minutes; ARGS='-k name' picks some)
-	$(bin)/python -m pytest $(ARGS)
+test: setup test-tools ## run the tests, in TESTERS processes (under 5 minutes; ARGS='-k name' picks some)
+	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
 
 test-tools:
 	@VENV='$(VENV)' scripts/test_tools.sh

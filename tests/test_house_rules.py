@@ -33,7 +33,7 @@ LONG_FUNCTIONS: dict[str, tuple[int, str]] = {
         "the loop over scans is the hot path: a call per step would cost a tenth of the machine",
     ),
     "src/trackd/partition.py::open": (
-        69,
+        70,
         "one nested construction in the order in which a start must happen",
     ),
 }

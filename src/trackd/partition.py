@@ -111,6 +111,7 @@ class Partition:
             cache_bytes=options.status_cache_bytes,
             write_back_events=options.write_back_events,
             checkpoint=replay.checkpoint_of(engine),
+            presized=True,
         )
         replayed_events = replay.replay(engine, statuses)
         planner = Planner(

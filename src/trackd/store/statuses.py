@@ -50,15 +50,21 @@ class StatusTable:
     """The statuses of one partition, by status key. Rows are bytes (records.encode_status)."""
 
     def __init__(
-        self, engine: Engine, *, cache_bytes: int, write_back_events: int, checkpoint: int
+        self,
+        engine: Engine,
+        *,
+        cache_bytes: int,
+        write_back_events: int,
+        checkpoint: int,
+        presized: bool = False,
     ) -> None:
+        """presized: the table has room for all that it may hold, and never stops to grow."""
         self._engine = engine
         self._cache_bytes = cache_bytes
         self._write_back_events = write_back_events
         # The rows in memory; others read it, and change it through the methods only.
-        self.rows: plain.Rows = Rows(
-            write_back_events + cache_bytes // (STATUS_HEAD.size + ROW_OVERHEAD_BYTES)
-        )
+        rows_max = write_back_events + cache_bytes // (STATUS_HEAD.size + ROW_OVERHEAD_BYTES)
+        self.rows: plain.Rows = Rows(rows_max if presized else 0)
         self.checkpoint = checkpoint
         # Keys by the plan that dirtied them: its first position.
         self._dirty: deque[tuple[int, list[bytes]]] = deque()
