@@ -24,7 +24,7 @@ help: ## list these targets
 
 setup: $(VENV)/ready ## prepare .venv with the trackd command in it (does nothing when nothing changed)
 
-$(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh scripts/build_hook.py $(wildcard src/trackd/*/*.pyx)
+$(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh scripts/build_hook.py $(wildcard src/trackd/*/*.pyx src/trackd/*/*.pxd)
 	@VENV='$(VENV)' PYTHON='$(PYTHON)' scripts/setup.sh
 	@touch $@
 
