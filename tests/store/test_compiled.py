@@ -77,8 +77,8 @@ def test_the_table_of_rows_is_a_dict(seed: int) -> None:
 
 
 def test_they_write_the_same_bytes() -> None:
-    """Two thousand imperfect journeys in odd commits: every row of every table, from both."""
-    arrivals = Simulation(5, NOON_MS, 40_000, Imperfections(), parcels=2_000).arrivals()
+    """A thousand imperfect journeys in odd commits: every row of every table, from both."""
+    arrivals = Simulation(5, NOON_MS, 20_000, Imperfections(), parcels=1_000).arrivals()
     events = [scan_event(arrival.scan) for arrival in arrivals]
     contents = []
     for loop in LOOPS:

@@ -341,8 +341,8 @@ def shuffle_journeys(seed: int, count: int) -> None:
 
 
 def test_shuffled_journeys_have_one_status() -> None:
-    """5,000 journeys of the simulator, with repeats: statuses, timelines and log as folded."""
-    shuffle_journeys(11, 5_000)
+    """2,500 journeys of the simulator, with repeats: statuses, timelines and log as folded."""
+    shuffle_journeys(11, 2_500)
 
 
 @pytest.mark.torture
@@ -351,7 +351,7 @@ def test_many_shuffled_journeys_have_one_status() -> None:
     shuffle_journeys(seeded("journeys").randrange(1 << 60), 100_000)
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(st.randoms(use_true_random=False))
 def test_any_lives_in_any_order_of_arrival(rng: Random) -> None:
     """Lives no parcel leads: after each commit every entry, status and table is as folded."""
