@@ -124,6 +124,7 @@ async def _killed_with_consumers(serve: Serve, rng: random.Random, rounds: int) 
             async with crew.at_work(server.grpc):
                 await asyncio.sleep(rng.uniform(0.05, 0.4))
                 server.kill()
+        crew.server_died()
         assert crew.faults == []
     await asyncio.to_thread(server.start)
     await _expect_all_seen(server, crew)

@@ -63,6 +63,10 @@ class Crew:
             await asyncio.gather(*(each.close() for each in leaving))
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def server_died(self) -> None:
+        """Whether it heard what it was told last nobody knows; until told again it is no matter."""
+        self.unheard |= self.settled - self.sure
+
     async def _die(self, tasks: "list[asyncio.Task[None]]", address: str) -> None:
         while True:
             await asyncio.sleep(self._rng.uniform(0.05, 0.2))
