@@ -43,6 +43,7 @@ class Crew:
         self.gentle = False
         self.redelivered = self.deaths = 0
         self._consumers: list[Consumer] = []
+        self._is_over = True
 
     @contextlib.asynccontextmanager
     async def at_work(self, address: str, *, dying: bool = False) -> AsyncIterator[None]:
@@ -51,7 +52,7 @@ class Crew:
         dying: one at a time goes abruptly, and another comes. Those that are left leave in order,
         so that the server has heard everything they said.
         """
-        self._consumers = []
+        self._consumers, self._is_over = [], False
         tasks = [asyncio.create_task(self._work(address)) for _ in range(_CONSUMERS)]
         killing = asyncio.ensure_future(self._die(tasks, address)) if dying else None
         try:
@@ -59,6 +60,7 @@ class Crew:
         finally:
             if killing:
                 killing.cancel()
+            self._is_over = True
             leaving, self._consumers = self._consumers, []
             await asyncio.gather(*(each.close() for each in leaving))
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -83,6 +85,9 @@ class Crew:
         consumer = Consumer(address, self.name, options=options)
         with contextlib.suppress(TrackdError):  # the server is gone
             await consumer.open()
+            if self._is_over:  # it came when the others had left
+                await consumer.close()
+                return
             self._consumers.append(consumer)
             async for delivery in consumer:
                 self._look(delivery.change.waybill_number, delivery.change.position)
