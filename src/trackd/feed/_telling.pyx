@@ -16,8 +16,20 @@ from trackd.store import records
 from trackd.store.errors import DataDamaged
 
 from trackd.store._bytes cimport (
+    AT_AFTER,
+    AT_BEFORE,
+    AT_BLOCK_COUNT,
+    AT_ENTRY_COUNT,
+    AT_ENTRY_FIRST_AT,
+    AT_FLAGS_AFTER,
+    AT_FLAGS_BEFORE,
+    AT_MARKS,
+    AT_RECORDED_AT,
+    BLOCK_HEAD,
     DELIMITED,
     DIGITS_MAX,
+    ENTRY_HEAD,
+    ORDER,
     Bytes,
     Event,
     load16,
@@ -32,19 +44,6 @@ from trackd.store._bytes cimport (
 )
 
 cdef enum:
-    # records.BLOCK_HEAD, records.ENTRY_HEAD
-    BLOCK_HEAD = 11
-    AT_RECORDED_AT = 1
-    AT_BLOCK_COUNT = 9
-    ENTRY_HEAD = 21
-    AT_MARKS = 2
-    AT_BEFORE = 3
-    AT_AFTER = 4
-    AT_FLAGS_BEFORE = 5
-    AT_FLAGS_AFTER = 7
-    AT_COUNT = 9
-    AT_FIRST_AT = 13
-    ORDER = 18
     # Fields of Change.
     POSITION = 1
     WAYBILL_NUMBER = 2
@@ -237,8 +236,8 @@ def changes_of_block(bytes block, uint64_t last_position, source):
             change.milestone = entry[AT_AFTER]
             change.flags_before = load16(entry + AT_FLAGS_BEFORE)
             change.flags = load16(entry + AT_FLAGS_AFTER)
-            change.event_count = load32(entry + AT_COUNT)
-            change.first_event_at_ms = load64(entry + AT_FIRST_AT)
+            change.event_count = load32(entry + AT_ENTRY_COUNT)
+            change.first_event_at_ms = load64(entry + AT_ENTRY_FIRST_AT)
             change.source = source
             change.last = b""
             if marks & _LAST_IS_ANOTHER:

@@ -1,4 +1,4 @@
-"""What the compiled loops share: big-endian numbers, varints, and a scan event taken apart."""
+"""What the compiled loops share: the layout of records, big-endian numbers, varints, a scan event."""
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -26,6 +26,42 @@ cdef extern from *:
     void store64 "trackd_store64"(void*, uint64_t) noexcept nogil
 
 ctypedef const unsigned char* Bytes
+
+# The layouts of records.py; each loop compares the lengths with it when it is imported.
+cdef enum:
+    # STATUS_HEAD
+    HEAD = 82
+    AT_MILESTONE = 1
+    AT_FLAGS = 2
+    AT_ANNOUNCED = 4
+    AT_COURSE = 6
+    AT_COUNT = 7
+    AT_FIRST_AT = 11
+    AT_NEWEST = 19
+    AT_LAST = 37
+    AT_UPDATED_AT = 55
+    AT_DIRTY_SINCE = 63
+    AT_POSITION = 71
+    AT_PLACE_LENGTH = 79
+    AT_LAST_LENGTH = 80
+    # BLOCK_HEAD
+    BLOCK_HEAD = 11
+    AT_RECORDED_AT = 1
+    AT_BLOCK_COUNT = 9
+    # ENTRY_HEAD
+    ENTRY_HEAD = 21
+    AT_MARKS = 2
+    AT_BEFORE = 3
+    AT_AFTER = 4
+    AT_FLAGS_BEFORE = 5
+    AT_FLAGS_AFTER = 7
+    AT_ENTRY_COUNT = 9
+    AT_ENTRY_FIRST_AT = 13
+    # An order: 00 · occurred_at_ms · rank · id8.
+    ORDER = 18
+    AT_TIME = 1
+    AT_RANK = 9
+    AT_ID = 10
 
 cdef enum:
     # wire types

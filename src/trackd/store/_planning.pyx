@@ -14,6 +14,35 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from trackd.store._bytes cimport (
+    AT_AFTER,
+    AT_ANNOUNCED,
+    AT_BEFORE,
+    AT_BLOCK_COUNT,
+    AT_COUNT,
+    AT_COURSE,
+    AT_DIRTY_SINCE,
+    AT_ENTRY_COUNT,
+    AT_ENTRY_FIRST_AT,
+    AT_FIRST_AT,
+    AT_FLAGS,
+    AT_FLAGS_AFTER,
+    AT_FLAGS_BEFORE,
+    AT_ID,
+    AT_LAST,
+    AT_LAST_LENGTH,
+    AT_MARKS,
+    AT_MILESTONE,
+    AT_NEWEST,
+    AT_PLACE_LENGTH,
+    AT_POSITION,
+    AT_RANK,
+    AT_RECORDED_AT,
+    AT_TIME,
+    AT_UPDATED_AT,
+    BLOCK_HEAD,
+    ENTRY_HEAD,
+    HEAD,
+    ORDER,
     Bytes,
     Event,
     load16,
@@ -38,40 +67,13 @@ from trackd.store import records
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
 
-# The layout of a status row's head; records.STATUS_HEAD.
 cdef enum:
-    HEAD = 82
-    AT_MILESTONE = 1
-    AT_FLAGS = 2
-    AT_ANNOUNCED = 4
-    AT_COURSE = 6
-    AT_COUNT = 7
-    AT_FIRST_AT = 11
-    AT_NEWEST = 19
-    AT_LAST = 37
-    AT_UPDATED_AT = 55
-    AT_DIRTY_SINCE = 63
-    AT_POSITION = 71
-    AT_PLACE_LENGTH = 79
-    AT_LAST_LENGTH = 80
-    # An order: 00 · occurred_at_ms · rank · id8.
-    ORDER = 18
-    AT_TIME = 1
-    AT_RANK = 9
-    AT_ID = 10
     FINGERPRINT = 4
-    # records.ENTRY_HEAD
-    ENTRY_HEAD = 21
-    AT_MARKS = 2
-    AT_BEFORE = 3
-    AT_AFTER = 4
-    AT_FLAGS_BEFORE = 5
-    AT_FLAGS_AFTER = 7
-    AT_ENTRY_COUNT = 9
-    AT_ENTRY_FIRST_AT = 13
     LENGTH_MAX = 0xFFFF
 
-if (HEAD, ENTRY_HEAD) != (records.STATUS_HEAD.size, records.ENTRY_HEAD.size):
+if (HEAD, ENTRY_HEAD, BLOCK_HEAD) != (
+    records.STATUS_HEAD.size, records.ENTRY_HEAD.size, records.BLOCK_HEAD.size
+):
     raise ImportError("the compiled planner is of another format: install trackd anew")
 
 
@@ -307,15 +309,6 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         accepted += 1
     verdict.accepted += accepted
     planner._new_waybills += new_waybills
-
-
-cdef enum:
-    BLOCK_HEAD = 11
-    AT_RECORDED_AT = 1
-    AT_BLOCK_COUNT = 9
-
-if BLOCK_HEAD != records.BLOCK_HEAD.size:
-    raise ImportError("the compiled planner is of another format: install trackd anew")
 
 
 def keys_of_block(bytes block):

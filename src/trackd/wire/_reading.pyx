@@ -9,6 +9,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint64_t
 
+from trackd.store._bytes cimport load64
+
 from xxhash import xxh3_64_digest
 
 cdef enum:
@@ -191,15 +193,6 @@ cdef class EventLoop:
             if lengths[FACILITY_CODE]:
                 facility = _text(texts[FACILITY_CODE], lengths[FACILITY_CODE])
             scan = (index, key, event_id, code, code, occurred_at_ms, facility, 0, wire)
-        partition = _hash(<bytes>key) % <uint64_t>self.partition_count
+        partition = load64(PyBytes_AS_STRING(key)) % <uint64_t>self.partition_count
         (<list>scans[partition]).append(scan)
         return 0
-
-
-cdef inline uint64_t _hash(bytes key) noexcept:
-    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(key)
-    cdef uint64_t value = 0
-    cdef int i
-    for i in range(8):
-        value = value << 8 | at[i]
-    return value

@@ -6,8 +6,17 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from trackd.store._bytes cimport (
+    AT_COUNT,
+    AT_FIRST_AT,
+    AT_FLAGS,
+    AT_LAST_LENGTH,
+    AT_MILESTONE,
+    AT_PLACE_LENGTH,
+    AT_POSITION,
+    AT_UPDATED_AT,
     DELIMITED,
     DIGITS_MAX,
+    HEAD,
     Bytes,
     load16,
     load32,
@@ -21,17 +30,7 @@ from trackd.store._bytes cimport (
 
 from trackd.store.records import FORMAT_VERSION, STATUS_HEAD, UnreadableRecord, decode_status
 
-# The layout of a status row's head; records.STATUS_HEAD.
 cdef enum:
-    HEAD = 82
-    AT_MILESTONE = 1
-    AT_FLAGS = 2
-    AT_COUNT = 7
-    AT_FIRST_AT = 11
-    AT_UPDATED_AT = 55
-    AT_POSITION = 71
-    AT_PLACE_LENGTH = 79
-    AT_LAST_LENGTH = 80
     # Fields of ShipmentStatus.
     WAYBILL_NUMBER = 1
     MILESTONE = 2
