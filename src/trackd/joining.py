@@ -5,7 +5,7 @@ Part of the wiring, for a process that a supervisor has started. Decides nothing
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
@@ -14,6 +14,7 @@ from trackd.cluster.membership import Membership
 from trackd.cluster.neighbours import Neighbours
 from trackd.wire.calls import Calls
 from trackd.wire.door import Door, health_of
+from trackd.wire.errors import CallError
 
 # How long a worker that stops alone still answers the others; and what is left of a call between
 # workers when nobody waits for it any more.
@@ -46,14 +47,19 @@ class AmongWorkers:
         *,
         calls: Calls,
         peer_calls: Calls,
+        settle: Callable[[], Awaitable[None]],
         grace_s: float,
     ) -> None:
-        """calls: from outside; peer_calls: of the other workers."""
+        """calls: from outside; peer_calls: of the other workers.
+
+        settle: has everything saved that callers have told and other workers have to hear of.
+        """
         self._membership = membership
         self._neighbours = neighbours
         self._door = door
         self._calls = calls
         self._peer_calls = peer_calls
+        self._settle = settle
         self._grace_s = grace_s
 
     def addresses(self, partition_count: int) -> list[str]:
@@ -92,9 +98,10 @@ class AmongWorkers:
         self._calls.stopping.set()
         await self._door.set_serving(False)
         _log.info("stopping", running_calls=self._calls.running)
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, CallError):
             async with asyncio.timeout(self._grace_s):
                 await self._calls.idle()
+                await self._settle()
         membership.tell("drained")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace_s if membership.together else _ALONE_GRACE_S):

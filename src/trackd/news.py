@@ -10,11 +10,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from trackd import watches
+from trackd.feed.branch import AlarmRules, OwnHomes, SubscriptionBounds
 from trackd.feed.live import Live
 from trackd.feed.retention import KeptLog, keep_trimming
 from trackd.feed.share import Home
-from trackd.feed.subscription import AlarmRules
-from trackd.feed.subscriptions import SubscriptionBounds, Subscriptions
+from trackd.feed.share_access import Owner
+from trackd.feed.subscriptions import Subscriptions
 from trackd.feed_metrics import FeedCollector
 from trackd.opening import now_ms
 from trackd.partition import Partition
@@ -23,7 +24,6 @@ from trackd.store.documents import Documents
 from trackd.store.errors import StorageFailed
 from trackd.wire.calls import Calls
 from trackd.wire.feed import FeedService
-from trackd.wire.subscriptions import SubscriptionService
 
 _GAUGES = {
     "lag": "Events that a subscription has not looked at or not finished with.",
@@ -75,8 +75,8 @@ async def news_running(
     *,
     partition_count: int,
     on_failure: Callable[[StorageFailed], None],
-) -> AsyncIterator[tuple[FeedService, SubscriptionService | None]]:
-    """What answers for watches, and for the subscriptions if these are all partitions."""
+) -> AsyncIterator[FeedService]:
+    """What answers for watches of these partitions."""
     live = Live([one.watched() for one in partitions], heartbeat_s=settings.feed_heartbeat_s)
     registry.register(FeedCollector(live))
     feed = FeedService(live, calls, data_set_id)
@@ -88,62 +88,55 @@ async def news_running(
         [one.retention(kept) for one in partitions], settings.feed_retention_age_s, now_ms
     )
     beside = watches.running(live.run(), trimming, on_failure=on_failure)
-    named = subscriptions_running(
-        settings,
-        partitions,
-        data_set_id,
-        calls,
-        registry,
-        is_whole=len(partitions) == partition_count,
-    )
-    async with named as subscriptions, beside, feed.ending():
-        yield feed, subscriptions
+    async with beside, feed.ending():
+        yield feed
 
 
-@contextlib.asynccontextmanager
-async def subscriptions_running(
-    settings: Settings,
-    partitions: Sequence[Partition],
-    data_set_id: str,
-    calls: Calls,
-    registry: CollectorRegistry,
-    *,
-    is_whole: bool,
-) -> AsyncIterator[SubscriptionService | None]:
-    """What answers for the subscriptions over these partitions; they are saved at the end.
-
-    is_whole: whether these are all partitions of the data; without the others nobody here can
-    answer. Raises DataDamaged or StorageFailed.
-    """
-    if not is_whole:
-        yield None
-        return
-    homes = [
-        Home(partition.number, partition.feed, partition.engine, partition.committer)
-        for partition in partitions
-    ]
-    subscriptions = Subscriptions(
-        homes,
-        Documents(partitions[0].engine, partitions[0].committer),
-        data_set_id,
+def homes_of(
+    settings: Settings, partitions: Sequence[Partition], *, partition_count: int
+) -> OwnHomes:
+    """The partitions of this process, as far as subscriptions know them."""
+    return OwnHomes(
+        [
+            Home(partition.number, partition.feed, partition.engine, partition.committer)
+            for partition in partitions
+        ],
         SubscriptionBounds(
-            subscriptions_max=settings.subscriptions_max,
             window_max=settings.subscription_window_max,
             waiting_max=settings.subscription_waiting_max,
             parked_max=settings.subscription_parked_max,
         ),
         AlarmRules(settings.subscription_alarm_share, settings.feed_retention_age_s * 1000),
+        partition_count=partition_count,
+        now_ms=now_ms,
+    )
+
+
+@contextlib.asynccontextmanager
+async def subscriptions_running(
+    settings: Settings,
+    owners: Sequence[Owner],
+    documents: Documents,
+    data_set_id: str,
+    registry: CollectorRegistry,
+    *,
+    partition_count: int,
+) -> AsyncIterator[Subscriptions]:
+    """The subscriptions over all partitions; they are saved at the end.
+
+    owners: of the partitions, this process first. Raises DataDamaged or StorageFailed.
+    """
+    subscriptions = Subscriptions(
+        owners,
+        documents,
+        data_set_id,
+        partition_count=partition_count,
+        subscriptions_max=settings.subscriptions_max,
         now_ms=now_ms,
     )
     await subscriptions.open()
     registry.register(SubscriptionCollector(subscriptions))
     try:
-        yield SubscriptionService(
-            subscriptions,
-            data_set_id,
-            calls,
-            subscriptions_max=settings.subscriptions_max,
-            response_bytes_max=settings.response_bytes_max,
-        )
+        yield subscriptions
     finally:
         await subscriptions.close()

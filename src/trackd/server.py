@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
@@ -23,6 +24,7 @@ from trackd.cluster.neighbours import Neighbours
 from trackd.cluster.ports import reachable_host
 from trackd.cluster.watching import JoinedFeed
 from trackd.joining import AmongWorkers, neighbours_of
+from trackd.leading import Led, led_running
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
 from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
@@ -38,7 +40,6 @@ from trackd.store.errors import (
     WrongData,
 )
 from trackd.store.space import SpaceGuard
-from trackd.telling import notifications_running
 from trackd.turns import Turns
 from trackd.wire.access import ChangeFeed, PartitionAccess
 from trackd.wire.admin import AdminService
@@ -159,10 +160,8 @@ class Server:
         )
         async with (
             neighbours_of(self._membership) as neighbours,
-            news as (feed, subscriptions),
-            notifications_running(
-                self._settings, partitions, subscriptions, self._calls
-            ) as notifications,
+            news as feed,
+            self._led(directory, partitions, neighbours) as led,
         ):
             everywhere = neighbours.beside(partitions, count) if neighbours else list(partitions)
             admin = AdminService(
@@ -177,17 +176,34 @@ class Server:
             if neighbours:
                 sources = neighbours.watched_with(feed, partitions)
                 everything = JoinedFeed(sources, self._calls, directory.manifest.data_set_id)
-            door.add_feed(self._calls, everything, subscriptions, self._settings.consumers_max)
-            door.add_notifications(self._calls, notifications)
+            door.add_feed(self._calls, everything)
+            door.add_led(self._calls, led.calls)
             if neighbours:
-                self._add_peers(door, directory, partitions, feed)
+                self._add_peers(door, directory, partitions, feed, led)
             with self._metrics_served(partitions) as metrics:
                 if neighbours:
-                    opened = self._open_among(neighbours, door, admin, count, metrics)
+                    opened = self._open_among(neighbours, door, admin, count, metrics, led=led)
                 else:
                     opened = self._open_to_all(door, admin, count, metrics)
                 async with opened:
                     yield
+
+    def _led(
+        self,
+        directory: DataDirectory,
+        partitions: Sequence[Partition],
+        neighbours: Neighbours | None,
+    ) -> AbstractAsyncContextManager[Led]:
+        return led_running(
+            self._settings,
+            partitions,
+            neighbours,
+            data_set_id=directory.manifest.data_set_id,
+            calls=self._calls,
+            peer_calls=self._peer_calls,
+            registry=self._registry,
+            partition_count=directory.manifest.partition_count,
+        )
 
     def _built_door(
         self, directory: DataDirectory, partitions: Sequence[PartitionAccess], admin: AdminService
@@ -210,6 +226,7 @@ class Server:
                 reads_in_flight_max=settings.reads_in_flight_max,
                 streams_max=settings.streams_max,
                 watches_max=settings.feed_watches_max,
+                consumers_max=settings.consumers_max,
                 among_workers=self._membership is not None,
             ),
             with_reflection=settings.reflection,
@@ -274,6 +291,7 @@ class Server:
         directory: DataDirectory,
         partitions: Sequence[Partition],
         feed: ChangeFeed,
+        led: Led,
     ) -> None:
         assert self._membership, "only a worker has peers"
         count, data_set_id = directory.manifest.partition_count, directory.manifest.data_set_id
@@ -286,6 +304,10 @@ class Server:
         admin = AdminService(partitions, data_set_id, directory.path, self._space)
         peers = PeerService(partitions, self._membership.assignment.token)
         door.add_peers(self._peer_calls, peers, ingest, admin, feed)
+        if led.shares:
+            door.add_shares(self._peer_calls, peers, led.shares)
+        else:
+            door.add_led_for_peers(self._peer_calls, peers, led.calls)
 
     @contextlib.asynccontextmanager
     async def _open_among(
@@ -295,6 +317,8 @@ class Server:
         admin: AdminService,
         partition_count: int,
         metrics: Address,
+        *,
+        led: Led,
     ) -> AsyncIterator[None]:
         assert self._membership, "only a worker has neighbours"
         among = AmongWorkers(
@@ -303,6 +327,7 @@ class Server:
             door,
             calls=self._calls,
             peer_calls=self._peer_calls,
+            settle=led.settle,
             grace_s=self._settings.shutdown_grace_s,
         )
         admin.addresses = among.addresses(partition_count)

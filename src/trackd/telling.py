@@ -5,11 +5,10 @@ Part of the wiring: started when the subscriptions are there, stopped when nobod
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 from trackd.opening import now_ms
-from trackd.partition import Partition
 from trackd.sealing import Seal
 from trackd.settings import Settings
 from trackd.store.documents import Documents
@@ -18,25 +17,22 @@ from trackd.wire.calls import Calls
 from trackd.wire.delivery_log import DeliveryLog
 from trackd.wire.endpoint_rules import UrlRules
 from trackd.wire.endpoints import Endpoints, SubscriptionCalls
+from trackd.wire.errors import CallError
 from trackd.wire.notification import NotificationService
 from trackd.wire.subscriptions import SubscriptionService
+
+# How soon it is tried again to make subscriptions and endpoints agree.
+_RECONCILE_INTERVAL_S = 0.5
 
 
 @contextlib.asynccontextmanager
 async def notifications_running(
     settings: Settings,
-    partitions: Sequence[Partition],
-    subscriptions: SubscriptionService | None,
+    documents: Documents,
+    subscriptions: SubscriptionService,
     calls: Calls,
-) -> AsyncIterator[NotificationService | None]:
-    """What answers for the endpoints; none where nobody answers for the subscriptions.
-
-    Raises DataDamaged or StorageFailed.
-    """
-    if subscriptions is None:
-        yield None
-        return
-    documents = Documents(partitions[0].engine, partitions[0].committer)
+) -> AsyncIterator[NotificationService]:
+    """What answers for the endpoints. Raises DataDamaged or StorageFailed."""
     log = DeliveryLog(documents, kept_max=settings.deliveries_kept_max)
     endpoints = Endpoints(
         documents,
@@ -49,14 +45,29 @@ async def notifications_running(
         endpoints_max=settings.endpoints_max,
         now_ms=now_ms,
     )
-    await endpoints.reconcile()
-    saving = asyncio.create_task(log.keep_saving())
+    beside = [log.keep_saving()]
+    try:
+        await endpoints.reconcile()
+    except CallError:
+        # A subscription has to be made, and a worker that it needs is not there yet.
+        beside.append(_reconciled(endpoints))
+    tasks = [asyncio.create_task(each) for each in beside]
     try:
         yield NotificationService(endpoints, log, calls)
     finally:
-        saving.cancel()
-        await asyncio.gather(saving, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await log.save()
+
+
+async def _reconciled(endpoints: Endpoints) -> None:
+    """Reconciles them, however often it takes."""
+    while True:
+        await asyncio.sleep(_RECONCILE_INTERVAL_S)
+        with contextlib.suppress(CallError):
+            await endpoints.reconcile()
+            return
 
 
 def key_file(settings: Settings) -> Path:

@@ -102,7 +102,7 @@ class Counter:
     def pass_time(self, ms: int) -> list[int]:
         """The consumers whose deliveries timed out."""
         self.now_ms += ms
-        return self.lanes.tick(self.now_ms)
+        return [consumer for _, consumer in self.lanes.tick(self.now_ms)]
 
     def wants_more(self) -> bool:
         """Whether the lanes have room."""

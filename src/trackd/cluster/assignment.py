@@ -41,6 +41,16 @@ class Assignment:
         """The worker that owns a partition."""
         return partition % self.workers
 
+    @property
+    def leader(self) -> int:
+        """The worker that leads subscriptions and endpoints: their documents are in partition 0."""
+        return self.owner(0)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker does."""
+        return self.worker == self.leader
+
     def own(self, partition_count: int) -> list[int]:
         """The partitions of this worker, in order."""
         return [number for number in range(partition_count) if self.owner(number) == self.worker]

@@ -1,19 +1,23 @@
 """The other workers of this server, as this one reaches them."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from grpc import aio
 
 from trackd.cluster.assignment import Assignment
+from trackd.cluster.forwarding import led_by
 from trackd.cluster.remote import PeerChannel, RemotePartition
+from trackd.cluster.remote_shares import RemoteOwner, bounds_of
 from trackd.cluster.watching import OwnPartitions, WatchSource
 from trackd.partition import Partition
 from trackd.wire.access import PartitionAccess
 from trackd.wire.admin import StatsOfOthers
+from trackd.wire.calls import Calls
 from trackd.wire.errors import CallError
 from trackd.wire.feed import FeedService
-from trackd.wire.peer_messages import GetLogBoundsResponse
-from trackd.wire.resume_tokens import KeptLog, LogBounds
+from trackd.wire.led_calls import LedCalls
+from trackd.wire.resume_tokens import KeptLog
 
 
 class Neighbours:
@@ -28,6 +32,7 @@ class Neighbours:
         }
         self._remote: list[RemotePartition] = []
         self._serving = [False] * assignment.workers
+        self._serves = [asyncio.Event() for _ in self._serving]
 
     def beside(self, own: Sequence[Partition], partition_count: int) -> list[PartitionAccess]:
         """All partitions in order: the own ones, and the others where they are."""
@@ -58,6 +63,28 @@ class Neighbours:
             if serving[worker] and not self._serving[worker]:
                 await channel.renew()
         self._serving = list(serving)
+        for serves, event in zip(serving, self._serves, strict=True):
+            (event.set if serves else event.clear)()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this worker leads subscriptions and endpoints."""
+        return self._assignment.leads
+
+    def to_leader(self, calls: Calls) -> LedCalls:
+        """What hands calls on to the worker that leads, which is another one."""
+        return led_by(self._channels[self._assignment.leader], calls)
+
+    def owners(self, partition_count: int) -> list[RemoteOwner]:
+        """Every other worker as an owner of shares."""
+        return [
+            RemoteOwner(
+                channel,
+                [one for one in range(partition_count) if self._assignment.owner(one) == worker],
+                self._serves[worker].wait,
+            )
+            for worker, channel in self._channels.items()
+        ]
 
     async def close(self) -> None:
         """Ends what is still under way to them."""
@@ -75,13 +102,7 @@ class PeerPartitions:
 
     async def bounds(self) -> Mapping[int, KeptLog]:
         """See WatchSource."""
-        try:
-            answer = await self._channel.call("GetLogBounds", b"")
-        except aio.AioRpcError as failure:
-            raise self._channel.error(failure) from None
-        told = GetLogBoundsResponse.FromString(answer)
-        logs = zip(told.partitions, told.oldest, told.newest, strict=True)
-        return {number: LogBounds(oldest, newest) for number, oldest, newest in logs}
+        return await bounds_of(self._channel)
 
     def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
         """See WatchSource."""

@@ -51,6 +51,7 @@ _CHANNEL_OPTIONS = [
 ]
 # A server takes 128 (`grpc.max_concurrent_streams`).
 _STREAMS_PER_CONNECTION_MAX = 100
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -94,11 +95,25 @@ class PeerChannel:
                 raise partition_unavailable(self._partition) from None
         return answer
 
-    @contextmanager
-    def stream_events(self) -> Iterator[Any]:
-        """A StreamEvents call, ended with the block; bytes in and out."""
+    async def forward(self, method: str, request: bytes, timeout_s: float | None) -> bytes:
+        """A call that may take its time, as it came from outside. Raises CallError."""
         with self._for_a_stream() as channel:
-            method: Any = channel.stream_stream(f"/{SERVICE}/StreamEvents")
+            call: Any = channel.unary_unary(f"/{SERVICE}/{method}")
+            try:
+                answer: bytes = await call(request, metadata=self._metadata, timeout=timeout_s)
+            except aio.AioRpcError as failure:
+                raise self.error(failure) from None
+            except asyncio.CancelledError:
+                if _cancelled():
+                    raise
+                raise partition_unavailable(self._partition) from None
+        return answer
+
+    @contextmanager
+    def stream(self, method_name: str) -> Iterator[Any]:
+        """A call that streams both ways, ended with the block; bytes in and out."""
+        with self._for_a_stream() as channel:
+            method: Any = channel.stream_stream(f"/{SERVICE}/{method_name}")
             call = method(metadata=self._metadata)
             try:
                 yield call
@@ -109,15 +124,20 @@ class PeerChannel:
         """The messages of a WatchChanges call over its partitions. Raises CallError."""
         with self._for_a_stream() as channel:
             method: Any = channel.unary_stream(f"/{SERVICE}/WatchChanges")
-            try:
-                async for message in method(request, metadata=self._metadata):
-                    yield message
-            except aio.AioRpcError as failure:
-                raise self.error(failure) from None
-            except asyncio.CancelledError:
-                if _cancelled():
-                    raise
-                raise partition_unavailable(self._partition) from None
+            async for message in self.messages(method(request, metadata=self._metadata)):
+                yield message
+
+    async def messages(self, call: Any) -> AsyncGenerator[bytes, None]:
+        """What comes on a call. Raises CallError."""
+        try:
+            async for message in call:
+                yield message
+        except aio.AioRpcError as failure:
+            raise self.error(failure) from None
+        except asyncio.CancelledError:
+            if _cancelled():
+                raise
+            raise partition_unavailable(self._partition) from None
 
     @contextmanager
     def _for_a_stream(self) -> Iterator[aio.Channel]:
@@ -205,7 +225,7 @@ class RemotePartition:
         """One stream, until it breaks; the next batch begins another."""
         error: CallError = partition_unavailable(self.number)
         try:
-            with self._channel.stream_events() as call:
+            with self._channel.stream("StreamEvents") as call:
                 sending = asyncio.create_task(self._send(call))
                 try:
                     async for response in call:
@@ -328,20 +348,11 @@ def _cancelled() -> bool:
 
 def call_error(failure: aio.AioRpcError, partition: int) -> CallError:
     """What the owner said, for the caller of this worker; or that it cannot be reached."""
-    info, retry = ErrorInfo(), RetryInfo()
     for key, value in failure.trailing_metadata() or ():
         if key == _STATUS_DETAILS_KEY and isinstance(value, bytes):
-            for detail in Status.FromString(value).details:
-                detail.Unpack(info) or detail.Unpack(retry)
-    if info.reason:
-        return CallError(
-            failure.code(),
-            info.reason,
-            failure.details() or "",
-            dict(info.metadata),
-            field=info.metadata.get("field", ""),
-            retry_after_s=retry.retry_delay.ToMilliseconds() / 1000,
-        )
+            told = error_of_status(Status.FromString(value))
+            if told.reason:
+                return told
     if failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         # gRPC's own, and the only one that it has between two workers.
         return CallError(
@@ -350,6 +361,21 @@ def call_error(failure: aio.AioRpcError, partition: int) -> CallError:
             "the answer would be too large; ask for fewer at a time",
         )
     return partition_unavailable(partition)
+
+
+def error_of_status(status: Status) -> CallError:
+    """The error that a worker told; without a reason if it is none of ours."""
+    info, retry = ErrorInfo(), RetryInfo()
+    for detail in status.details:
+        detail.Unpack(info) or detail.Unpack(retry)
+    return CallError(
+        _CODES.get(status.code, grpc.StatusCode.UNKNOWN),
+        info.reason,
+        status.message,
+        dict(info.metadata),
+        field=info.metadata.get("field", ""),
+        retry_after_s=retry.retry_delay.ToMilliseconds() / 1000,
+    )
 
 
 def once_more(error: CallError) -> CallError:

@@ -43,7 +43,6 @@ def serve_with_workers(settings: Settings) -> int | None:
             _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
         logs.salt_waybills(directory.manifest.data_set_id)
         _log.info("starting workers", workers=workers, partitions=partition_count)
-        _log.warning("named subscriptions and endpoints are served by one worker alone only")
         return asyncio.run(supervisor.run(settings, directory, workers))
     except (OSError, StoreError) as error:
         _log.error("the server failed", error=str(error))

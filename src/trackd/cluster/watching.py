@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
 from trackd.feed.change import varint
+from trackd.feed.partition_feed import LogBounds
 from trackd.feed.watch import Place
 from trackd.v1.feed_pb2 import (
     START_FROM_EARLIEST,
@@ -34,7 +35,7 @@ from trackd.wire.calls import Calls, Context
 from trackd.wire.errors import CallError, invalid, malformed, stopping
 from trackd.wire.feed import FeedService, filter_of
 from trackd.wire.peer_messages import WatchSlices
-from trackd.wire.resume_tokens import KeptLog, LogBounds
+from trackd.wire.resume_tokens import KeptLog
 
 # Messages of all workers that wait for the caller to read; the workers wait beyond it.
 _MESSAGES_WAITING_MAX = 8

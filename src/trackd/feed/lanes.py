@@ -76,6 +76,11 @@ class Lanes:
         """Deliveries that are with a consumer."""
         return len(self._flight)
 
+    def attempt(self, position: int) -> int:
+        """Which attempt is with a consumer; 0: none."""
+        item = self._flight.get(position)
+        return item.attempts if item else 0
+
     @property
     def waiting(self) -> int:
         """Changes that wait for another attempt, or behind one that does."""
@@ -180,9 +185,10 @@ class Lanes:
     def _enter(self, change: StoredChange, wired: Wired | None) -> Item:
         """A change from before takes its place in its lane; behind what is in flight."""
         lane = self._lanes.get(change.waybill_number)
-        if lane is None:
-            lane = Lane(change.waybill_number, LaneState.FLIGHT)  # until its head is seen to
-            self._lanes[change.waybill_number] = lane
+        if lane is None:  # in flight until its head is seen to
+            lane = self._lanes[change.waybill_number] = Lane(
+                change.waybill_number, LaneState.FLIGHT
+            )
         item = Item(change.position, lane, wired, kept=True)
         self._kept[item.position] = item
         items = lane.items
@@ -289,19 +295,19 @@ class Lanes:
                 self._next_head(item.lane, now_ms, goes_first=True)
         return len(lost)
 
-    def tick(self, now_ms: int) -> list[int]:
-        """Does what is due; for each delivery that timed out, the consumer it was with."""
+    def tick(self, now_ms: int) -> list[tuple[int, int]]:
+        """Does what is due; the position and the consumer of each delivery that timed out."""
         self._ready.extend(self._backoff.due(now_ms))
         if not self._flight or self._next_deadline_ms > now_ms:
             return []
         late = [item for item in self._flight.values() if item.deadline_ms <= now_ms]
-        consumers = [item.consumer for item in late]
+        told = [(item.position, item.consumer) for item in late]
         for item in late:
             self._landed(item.position, item.consumer)
             item.reason = "not acknowledged in time"
             self._failed(item, now_ms, 0)
         self._next_deadline_ms = min((i.deadline_ms for i in self._flight.values()), default=0)
-        return consumers
+        return told
 
     def _landed(self, position: int, consumer: int) -> Item | None:
         """Takes a delivery out of flight, if it is with that consumer."""
@@ -391,10 +397,6 @@ class Lanes:
 
     def unsaved(self) -> Unsaved:
         """What changed since the last time, to be written at once and together."""
-        progress = self.progress
-        unsaved = Unsaved(
-            progress.cursor, progress.done(), self._kept_unsaved, self._parked_unsaved
-        )
-        self._kept_unsaved, self._parked_unsaved = {}, {}
-        self.is_dirty = False
-        return unsaved
+        kept, parked = self._kept_unsaved, self._parked_unsaved
+        self._kept_unsaved, self._parked_unsaved, self.is_dirty = {}, {}, False
+        return Unsaved(self.progress.cursor, self.progress.done(), kept, parked)

@@ -52,6 +52,14 @@ class PositionExpired(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class LogBounds:
+    """Which positions a log holds, as of one moment."""
+
+    oldest_position: int
+    newest_position: int
+
+
+@dataclass(frozen=True, slots=True)
 class FeedRun:
     """Changes in order. Everything up to last_position has been looked at.
 

@@ -3,19 +3,23 @@
 The lanes decide and this acts: a run of the feed in, rows out. What consumers said is in the log
 of the engine within SAVE_DELAY_S and a commit, so a killed process forgets that much at most; the
 rows of one save are written together, so what a start finds is one consistent state.
+Answers to `ShareAccess`.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
 
+from trackd.feed.consumer import Consumer, Given
 from trackd.feed.filters import ALL, Filter
 from trackd.feed.lane import Item, LaneBounds, LaneRules, StoredChange
 from trackd.feed.lanes import Lanes
 from trackd.feed.partition_feed import PartitionFeed, PositionExpired
 from trackd.feed.progress import Progress
+from trackd.feed.share_access import ParkedAct, ParkedRows, ShareFigures
 from trackd.feed.subscription_rows import (
     StoredWire,
     decode_change,
@@ -35,14 +39,16 @@ from trackd.store.keys import (
     subscription_prefix,
 )
 
+# A start before everything that is kept when the share is made.
+OLDEST_KEPT = -1
 # Entries of the log that are looked at in one go: about a millisecond.
 READ_ENTRIES = 512
 # How long acknowledgements are collected before they are written.
 SAVE_DELAY_S = 0.015
 # How often a cursor is written that only read on: a restart then reads so much again.
 IDLE_SAVE_INTERVAL_S = 1.0
-# Rows that are deleted in one batch.
-_DELETED_AT_ONCE = 1_000
+# Parked changes that are looked at between two saves.
+_PARKED_AT_ONCE = 500
 
 _log = structlog.get_logger()
 
@@ -72,19 +78,24 @@ class Share:
     ) -> None:
         """Reads what was saved; without anything, begins after the position `start`.
 
-        Raises DataDamaged.
+        start: before everything that is kept, if it is OLDEST_KEPT. Raises DataDamaged.
         """
         self.home = home
+        self.number = home.number
         self._id = subscription_id
         self._now_ms = now_ms
         # Set by whoever changes something that is to be saved soon.
         self.unsaved = asyncio.Event()
         self.expired = 0
+        # Whether the log is about to be trimmed up to the cursor; its branch looks.
+        self.is_near = False
         self._recorded_at_ms = 0
         saved = home.engine.get(Table.SUBSCRIPTIONS, self._key(SubscriptionRow.CURSOR))
         done: list[int] = []
         if saved is not None:
             start, done, self.expired = decode_cursor(saved)
+        elif start == OLDEST_KEPT:
+            start = home.feed.oldest_position - 1
         self._saved_cursor = start if saved is not None else -1
         parked = sum(1 for _ in self._rows(SubscriptionRow.PARKED))
         self.lanes = Lanes(rules, bounds, Progress(start, done), parked=parked)
@@ -151,6 +162,85 @@ class Share:
             raise DataDamaged(f"the kept change of position {item.position} is not there")
         return decode_change(item.position, row)[1]
 
+    # What goes out, and what consumers say of it.
+
+    @property
+    def ready(self) -> int:
+        """See ShareAccess."""
+        return self.lanes.ready
+
+    @property
+    def in_flight(self) -> int:
+        """See ShareAccess."""
+        return self.lanes.in_flight
+
+    def take(self, count: int, consumer: Consumer, now_ms: int) -> int:
+        """See ShareAccess; what it gives is given at once."""
+        items, wires = self.taken(count, consumer.number, now_ms)
+        given: list[Given] = [
+            (wire, item.attempts) for item, wire in zip(items, wires, strict=True) if wire
+        ]
+        consumer.credit -= len(given)
+        if given:
+            consumer.give(given)
+        return len(items)
+
+    def taken(self, count: int, consumer: int, now_ms: int) -> tuple[list[Item], list[bytes]]:
+        """Up to count changes, in flight with a consumer from now on, and their wire bytes.
+
+        Bytes are empty where the change cannot be read: then this attempt failed already.
+        """
+        items = self.lanes.take(count, consumer, now_ms)
+        wires = []
+        for item in items:
+            try:
+                wires.append(item.change.wire() if item.change is not None else self.wire_of(item))
+            except DataDamaged as error:
+                _log.error("a change cannot be read", partition=self.number, error=str(error))
+                reason = "the stored change cannot be read"
+                self.lanes.nack(item.position, consumer, now_ms, delay_ms=0, reason=reason)
+                self.said()
+                wires.append(b"")
+        return items, wires
+
+    def ack(self, consumer: Consumer, positions: Sequence[int]) -> int:
+        """See ShareAccess."""
+        ack, number, now_ms = self.lanes.ack, consumer.number, self._now_ms()
+        done = sum(ack(position, number, now_ms) for position in positions)
+        self.said()
+        return done
+
+    def nack(
+        self, consumer: Consumer, position: int, *, delay_ms: int, reason: str, untried: bool
+    ) -> bool:
+        """See ShareAccess."""
+        was = self.lanes.nack(
+            position,
+            consumer.number,
+            self._now_ms(),
+            delay_ms=delay_ms,
+            reason=reason,
+            untried=untried,
+        )
+        self.said()
+        return was
+
+    def park(self, consumer: Consumer, position: int, *, reason: str) -> bool:
+        """See ShareAccess."""
+        was = self.lanes.park(position, consumer.number, self._now_ms(), reason=reason)
+        self.said()
+        return was
+
+    def gone(self, consumer: Consumer, *, untried: bool) -> None:
+        """See ShareAccess."""
+        if self.lanes.gone(consumer.number, self._now_ms(), untried=untried):
+            self.said()
+
+    def said(self) -> None:
+        """Has what its lanes were told saved soon."""
+        if self.lanes.is_dirty:
+            self.unsaved.set()
+
     # How far it is.
 
     @property
@@ -170,6 +260,22 @@ class Share:
         else:
             return 0
         return max(0, self._now_ms() - since) if since else 0
+
+    @property
+    def figures(self) -> ShareFigures:
+        """See ShareAccess; of this moment."""
+        lanes, counts = self.lanes, self.lanes.counts
+        return ShareFigures(
+            lag=self.lag,
+            lag_ms=self.lag_ms,
+            waiting=lanes.waiting,
+            parked=lanes.parked,
+            acknowledged=counts.acknowledged,
+            redelivered=counts.redelivered,
+            superseded=counts.superseded,
+            expired=self.expired,
+            is_near=self.is_near,
+        )
 
     # Saving.
 
@@ -221,33 +327,53 @@ class Share:
         stored = StoredChange(item.position, number, item.attempts, at_ms, item.reason)
         return encode_change(stored, self.wire_of(item))
 
-    async def forget(self) -> None:
-        """Deletes every row. Raises StorageFailed."""
-        for kind in SubscriptionRow:
-            rows = [(self._key(kind, position), None) for position, _ in self._rows(kind)]
-            for first in range(0, len(rows), _DELETED_AT_ONCE):
-                await self._written(list(rows[first : first + _DELETED_AT_ONCE]))
+    # Parked changes: on disk once they are saved.
 
-    # Parked changes; `save` has to have returned since the last one was parked.
-
-    def parked(self, after: int) -> Iterator[tuple[StoredChange, bytes]]:
-        """The parked changes after a position, in order, and their wire bytes."""
+    async def parked(self, after: int, *, count_max: int, bytes_max: int) -> ParkedRows:
+        """See ShareAccess."""
+        found: list[tuple[StoredChange, bytes]] = []
+        size = 0
         for position, row in self._rows(SubscriptionRow.PARKED, after):
-            yield decode_change(position, row)
+            size += len(row)
+            if found and (len(found) >= count_max or size > bytes_max):
+                return found, True
+            found.append(decode_change(position, row))
+        return found, False
 
-    def parked_at(self, position: int) -> tuple[StoredChange, bytes] | None:
-        """A parked change, if it is one."""
-        key = self._key(SubscriptionRow.PARKED, position)
-        row = self.home.engine.get(Table.SUBSCRIPTIONS, key)
-        return None if row is None else decode_change(position, row)
+    async def act_on_parked(self, act: ParkedAct, positions: Sequence[int] | None) -> int:
+        """See ShareAccess. All are those that were parked when it began, until one is refused."""
+        await self.save()
+        try:
+            if positions is not None:
+                return sum(self._act(act, position) for position in dict.fromkeys(positions))
+            return await self._act_on_all(act)
+        finally:
+            await self.save()
 
-    def redrive(self, parked: StoredChange, wire: bytes) -> bool:
-        """Delivers it again; False if there is no room."""
-        done = self.lanes.redrive(parked, StoredWire(wire))
+    async def _act_on_all(self, act: ParkedAct) -> int:
+        count, after, end = 0, -1, self.home.feed.newest_position
+        while True:
+            rows = itertools.islice(self._rows(SubscriptionRow.PARKED, after), _PARKED_AT_ONCE)
+            some = [position for position, _ in rows]
+            for position in some:
+                if position > end or not self._act(act, position):
+                    return count
+                count += 1
+                after = position
+            if not some:
+                return count
+            await self.save()
+
+    def _act(self, act: ParkedAct, position: int) -> bool:
+        """Whether it was parked, and there was room for it."""
+        row = self.home.engine.get(Table.SUBSCRIPTIONS, self._key(SubscriptionRow.PARKED, position))
+        if row is None:
+            return False
+        done = True
+        if act is ParkedAct.DROP:
+            self.lanes.drop_parked(position)
+        else:
+            parked, wire = decode_change(position, row)
+            done = self.lanes.redrive(parked, StoredWire(wire))
         self.unsaved.set()
         return done
-
-    def drop(self, parked: StoredChange) -> None:
-        """Forgets it."""
-        self.lanes.drop_parked(parked.position)
-        self.unsaved.set()

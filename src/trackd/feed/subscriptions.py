@@ -1,24 +1,21 @@
 """The named subscriptions of a process: made, changed, deleted, and found again by a start.
 
 A subscription exists by its document; its rows in the partitions follow. So a deletion removes the
-document first, and rows whose document is gone are cleared away by the next start.
+document first, and rows whose document is gone are cleared away by the next start. The partitions
+may be those of several workers: each is an `Owner`, and one process leads all subscriptions.
 """
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import structlog
 
-from trackd.feed.lane import LaneBounds
-from trackd.feed.share import Home, Share
-from trackd.feed.subscription import (
-    AlarmRules,
-    ConsumerStopped,
-    Subscription,
-    SubscriptionGone,
-)
+from trackd.feed.partition_feed import LogBounds
+from trackd.feed.share import OLDEST_KEPT
+from trackd.feed.share_access import Owner
+from trackd.feed.subscription import ConsumerStopped, Subscription, SubscriptionGone
 from trackd.feed.subscription_settings import (
     DOCUMENT_KIND,
     SubscriptionDocument,
@@ -26,10 +23,10 @@ from trackd.feed.subscription_settings import (
 )
 from trackd.store.documents import Documents
 from trackd.store.errors import DataDamaged
-from trackd.store.keys import SUBSCRIPTION_ID_LENGTH, Table, split_subscription_key
+from trackd.store.keys import SUBSCRIPTION_ID_LENGTH
 
-# Beside what may be in flight, so that there is always something ready to go out.
-_AHEAD_CHANGES = 1_024
+# How often is looked whether all consumers that were told to go have gone.
+_LEAVING_POLL_S = 0.005
 
 _log = structlog.get_logger()
 
@@ -46,36 +43,29 @@ class TooManySubscriptions(Exception):
     """There are as many as may be."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionBounds:
-    """The bounds of subscriptions; see settings.py. All but the first are of one subscription."""
-
-    subscriptions_max: int
-    window_max: int
-    waiting_max: int
-    parked_max: int
-
-
 class Subscriptions:
     """See above. Only the thread of the event loop may call it."""
 
     def __init__(
         self,
-        homes: Sequence[Home],
+        owners: Sequence[Owner],
         documents: Documents,
         data_set_id: str,
-        bounds: SubscriptionBounds,
-        alarm: AlarmRules,
         *,
+        partition_count: int,
+        subscriptions_max: int,
         now_ms: Callable[[], int],
     ) -> None:
-        self.homes = list(homes)
+        """owners: of all partitions together, this process first."""
+        self._owners = list(owners)
         self._documents = documents
         self._data_set_id = data_set_id
-        self._bounds = bounds
-        self._alarm = alarm
+        self._partition_count = partition_count
+        self._subscriptions_max = subscriptions_max
         self._now_ms = now_ms
         self._subscriptions: dict[str, Subscription] = {}
+        # The id of each: rows of all others are of deleted ones.
+        self._known: set[bytes] = set()
         # One change of the documents at a time.
         self._changing = asyncio.Lock()
 
@@ -96,7 +86,7 @@ class Subscriptions:
 
     async def open(self) -> None:
         """Takes up every subscription where it was. Raises DataDamaged, StorageFailed."""
-        known = set()
+        documents = []
         for name, document in self._documents.list(DOCUMENT_KIND):
             try:
                 subscription = SubscriptionDocument.decoded(document)
@@ -104,9 +94,12 @@ class Subscriptions:
                 raise DataDamaged(f"the document of subscription {name!r}: {error}") from error
             if subscription.data_set_id != self._data_set_id:
                 subscription = await self._taken_over(subscription)
-            known.add(subscription.id)
-            self._begin(subscription)
-        await self._clear_away_rows_of_others(known)
+            documents.append(subscription)
+        self._known = {each.id for each in documents}
+        for owner in self._owners:
+            await owner.keep_only(lambda: self._known)
+        for each in documents:
+            self._begin(each)
 
     async def _taken_over(self, document: SubscriptionDocument) -> SubscriptionDocument:
         """Data was lost, so positions mean something else now: everything that is kept again."""
@@ -118,70 +111,40 @@ class Subscriptions:
             document,
             id=secrets.token_bytes(SUBSCRIPTION_ID_LENGTH),
             data_set_id=self._data_set_id,
-            start=self.earliest(),
+            start=(OLDEST_KEPT,) * self._partition_count,
         )
         await self._documents.put(DOCUMENT_KIND, {anew.settings.name: anew.encoded()})
         return anew
-
-    async def _clear_away_rows_of_others(self, known: set[bytes]) -> None:
-        for home in self.homes:
-            start = b""
-            while first := next(home.engine.scan_all(Table.SUBSCRIPTIONS, start), None):
-                found, _, _ = split_subscription_key(first[0])
-                if found not in known:
-                    rows = home.engine.scan_prefix(Table.SUBSCRIPTIONS, found)
-                    await home.committer.put_aside(
-                        [(Table.SUBSCRIPTIONS, [(key, None) for key, _ in rows])]
-                    )
-                following = int.from_bytes(found, "big") + 1
-                if following >> 8 * SUBSCRIPTION_ID_LENGTH:
-                    break
-                start = following.to_bytes(SUBSCRIPTION_ID_LENGTH, "big")
 
     async def close(self) -> None:
         """Ends every subscription and saves what its consumers said. Raises StorageFailed."""
         for subscription in self:
             await subscription.stop(ConsumerStopped())
-            await subscription.save()
+            await subscription.close()
 
-    def stop_consumers(self) -> None:
-        """Ends the consumers of every subscription: the server stops."""
+    async def settle(self) -> None:
+        """Ends all consumers, who are told that the server stops, and saves what they said.
+
+        Raises as ShareAccess does.
+        """
         for subscription in self:
             subscription.end_consumers(ConsumerStopped())
+        while any(subscription.consumers for subscription in self):  # noqa: ASYNC110 (they see to it at once)
+            await asyncio.sleep(_LEAVING_POLL_S)
+        for subscription in self:
+            await subscription.save()
 
     def _begin(self, document: SubscriptionDocument) -> Subscription:
-        settings = document.settings
-        bounds = LaneBounds(
-            ahead_max=2 * settings.max_in_flight + _AHEAD_CHANGES,
-            window_max=max(self._bounds.window_max, 4 * settings.max_in_flight),
-            kept_max=max(self._bounds.waiting_max // len(self.homes), 1),
-            parked_max=max(self._bounds.parked_max // len(self.homes), 1),
-        )
-        shares = [
-            Share(
-                home,
-                document.id,
-                settings.rules,
-                bounds,
-                start=document.start[home.number],
-                now_ms=self._now_ms,
-            )
-            for home in self.homes
-        ]
-        subscription = Subscription(document, shares, self._alarm, now_ms=self._now_ms)
-        self._subscriptions[settings.name] = subscription
+        branches = [owner.branch(document) for owner in self._owners]
+        subscription = Subscription(document, branches, now_ms=self._now_ms)
+        self._subscriptions[document.settings.name] = subscription
         subscription.start()
         return subscription
 
-    # Where one may start.
-
-    def newest(self) -> tuple[int, ...]:
-        """After everything that is durable now."""
-        return tuple(home.feed.newest_position for home in self.homes)
-
-    def earliest(self) -> tuple[int, ...]:
-        """Before everything that is kept."""
-        return tuple(home.feed.oldest_position - 1 for home in self.homes)
+    async def bounds(self) -> Mapping[int, LogBounds]:
+        """What the logs of all partitions hold. Raises as Owner does."""
+        found = await asyncio.gather(*(owner.bounds() for owner in self._owners))
+        return {number: bounds for each in found for number, bounds in sorted(each.items())}
 
     # Changes.
 
@@ -199,7 +162,7 @@ class Subscriptions:
                 if (found.settings, found.document.start_text) != (settings, start_text):
                     raise SubscriptionExists(settings.name)
                 return found
-            if len(self._subscriptions) >= self._bounds.subscriptions_max:
+            if len(self._subscriptions) >= self._subscriptions_max:
                 raise TooManySubscriptions
             document = SubscriptionDocument(
                 id=secrets.token_bytes(SUBSCRIPTION_ID_LENGTH),
@@ -210,6 +173,7 @@ class Subscriptions:
                 settings=settings,
             )
             await self._documents.put(DOCUMENT_KIND, {settings.name: document.encoded()})
+            self._known.add(document.id)
             return self._begin(document)
 
     async def update(self, settings: SubscriptionSettings) -> Subscription:
@@ -230,6 +194,7 @@ class Subscriptions:
             found = self.get(name)
             await self._documents.put(DOCUMENT_KIND, {name: None})
             del self._subscriptions[name]
+            self._known.discard(found.document.id)
             await found.stop(SubscriptionGone())
-            for share in found.shares:
-                await share.forget()
+            for owner in self._owners:
+                await owner.forget(found.document.id)

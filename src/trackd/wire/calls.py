@@ -20,6 +20,8 @@ Context = Any  # grpc.aio.ServicerContext, whose stubs know no raw bytes
 Request = TypeVar("Request")  # bytes, or an iterator over them
 Answer = TypeVar("Answer")  # bytes, or nothing from a stream, which writes its answers itself
 
+Behaviour = Callable[[Any, Context], Awaitable[Any]]  # what answers a method
+
 _log = structlog.get_logger()
 
 

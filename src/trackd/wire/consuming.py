@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from trackd.feed.consumer import CREDITS_MAX, Consumer, Given
-from trackd.feed.share import Share
+from trackd.feed.share_access import ShareAccess
 from trackd.feed.subscription import ConsumerStopped, Subscription
 from trackd.v1 import feed_pb2
 from trackd.wire.calls import Context
@@ -24,7 +24,7 @@ from trackd.wire.subscription_messages import (
 
 _NOTHING = feed_pb2.ConsumeChangesResponse().SerializeToString()
 
-FindShare = Callable[[str, str], tuple[Share, int]]
+FindShare = Callable[[str, str], tuple[ShareAccess, int]]
 """The share and the position that a change's position text names; the second is the name of the
 field that it stands in. Raises CallError."""
 
@@ -133,7 +133,7 @@ class _Told:
 
     def ack(self, texts: Sequence[str]) -> None:
         """These are done."""
-        by_share: dict[Share, list[int]] = {}
+        by_share: dict[ShareAccess, list[int]] = {}
         find = self._find
         for text in texts:
             share, position = find(text, "ack.positions")

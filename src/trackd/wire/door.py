@@ -19,10 +19,10 @@ from trackd.wire.access import ChangeFeed
 from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
-from trackd.wire.notification import NotificationService
+from trackd.wire.led_calls import CONSUME, LedCalls
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
 from trackd.wire.peers import PEER_CALLS_MAX, PeerService
-from trackd.wire.subscriptions import SubscriptionService
+from trackd.wire.share_work import ShareService
 from trackd.wire.tracking import TrackingService
 
 _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
@@ -47,6 +47,7 @@ class DoorLimits:
     reads_in_flight_max: int
     streams_max: int
     watches_max: int
+    consumers_max: int
     # Whether other processes listen on the same port, and send what they were sent.
     among_workers: bool = False
 
@@ -109,62 +110,25 @@ class Door:
         generic = grpc.method_handlers_generic_handler(service, {method: handler})
         self._server.add_generic_rpc_handlers((generic,))
 
-    def add_feed(
-        self,
-        calls: Calls,
-        feed: ChangeFeed,
-        subscriptions: SubscriptionService | None,
-        consumers_max: int,
-    ) -> None:
-        """FeedService; subscriptions: what answers for them, if anything does."""
+    def add_feed(self, calls: Calls, feed: ChangeFeed) -> None:
+        """The methods of FeedService that need no subscription."""
         watches = Limit("watches", self._limits.watches_max)
         watch = feed.watch_changes
         self._add(calls, _FEED, "WatchChanges", watches, watch, answers_stream=True)
-        if subscriptions:
-            self._add_subscriptions(calls, subscriptions, consumers_max)
 
-    def _add_subscriptions(
-        self, calls: Calls, subscriptions: SubscriptionService, consumers_max: int
-    ) -> None:
-        """The methods of FeedService that are about named subscriptions."""
+    def add_led(self, calls: Calls, led: LedCalls) -> None:
+        """The methods about named subscriptions and endpoints."""
         limit = Limit("calls about subscriptions", _ADMIN_CALLS_MAX)
-        for method, behaviour in (
-            ("CreateSubscription", subscriptions.create_subscription),
-            ("GetSubscription", subscriptions.get_subscription),
-            ("ListSubscriptions", subscriptions.list_subscriptions),
-            ("UpdateSubscription", subscriptions.update_subscription),
-            ("DeleteSubscription", subscriptions.delete_subscription),
-            ("ListParkedChanges", subscriptions.list_parked_changes),
-            ("RedriveParkedChanges", subscriptions.redrive_parked_changes),
-            ("DropParkedChanges", subscriptions.drop_parked_changes),
-        ):
+        for method, behaviour in led.subscriptions.items():
             self._add(calls, _FEED, method, limit, behaviour)
-        consumers = Limit("consumers", consumers_max)
-        consume = subscriptions.consume_changes
-        self._add(calls, _FEED, "ConsumeChanges", consumers, consume, stream=True)
-
-    def add_notifications(self, calls: Calls, notifications: NotificationService | None) -> None:
-        """NotificationService, if it is served here."""
-        if notifications is None:
-            return
+        consumers = Limit("consumers", self._limits.consumers_max)
+        self._add(calls, _FEED, CONSUME, consumers, led.consume, stream=True)
         limit = Limit("calls about endpoints", _ADMIN_CALLS_MAX)
-        for method, behaviour in (
-            ("CreateEndpoint", notifications.create_endpoint),
-            ("GetEndpoint", notifications.get_endpoint),
-            ("ListEndpoints", notifications.list_endpoints),
-            ("UpdateEndpoint", notifications.update_endpoint),
-            ("RotateEndpointSecret", notifications.rotate_endpoint_secret),
-            ("TestEndpoint", notifications.try_endpoint),
-            ("DisableEndpoint", notifications.disable_endpoint),
-            ("EnableEndpoint", notifications.enable_endpoint),
-            ("DeleteEndpoint", notifications.delete_endpoint),
-            ("ListDeliveries", notifications.list_deliveries),
-            ("RecordDeliveries", notifications.record_deliveries),
-        ):
-            self._add(calls, _NOTIFICATION, method, limit, behaviour)
         # They wait, each of a notifier.
         waits = Limit("notifiers", _ADMIN_CALLS_MAX)
-        self._add(calls, _NOTIFICATION, "ListTargets", waits, notifications.list_targets)
+        for method, behaviour in led.notifications.items():
+            bound = waits if method == "ListTargets" else limit
+            self._add(calls, _NOTIFICATION, method, bound, behaviour)
 
     def add_peers(
         self,
@@ -188,6 +152,22 @@ class Door:
         self._add(calls, PEER_SERVICE, "WatchChanges", limit, watch, answers_stream=True)
         stream = peers.for_peers(ingest.stream_events)
         self._add(calls, PEER_SERVICE, "StreamEvents", limit, stream, stream=True)
+
+    def add_shares(self, calls: Calls, peers: PeerService, shares: ShareService) -> None:
+        """Answers the worker that leads the subscriptions, where that is another one."""
+        limit = Limit("calls about shares", PEER_CALLS_MAX)
+        forget = peers.for_peers(shares.forget_shares)
+        self._add(calls, PEER_SERVICE, "ForgetShares", limit, forget)
+        work = peers.for_peers(shares.work_shares)
+        self._add(calls, PEER_SERVICE, "WorkShares", limit, work, stream=True)
+
+    def add_led_for_peers(self, calls: Calls, peers: PeerService, led: LedCalls) -> None:
+        """Answers what other workers hand on, where this one leads."""
+        limit = Limit("calls that were handed on", PEER_CALLS_MAX)
+        for method, behaviour in [*led.subscriptions.items(), *led.notifications.items()]:
+            self._add(calls, PEER_SERVICE, method, limit, peers.for_peers(behaviour))
+        consume = peers.for_peers(led.consume)
+        self._add(calls, PEER_SERVICE, CONSUME, limit, consume, stream=True)
 
     async def open(self, *addresses: str) -> int:
         """Listens; the port of the last address. Raises RuntimeError if an address is taken."""

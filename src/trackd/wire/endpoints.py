@@ -131,14 +131,15 @@ class Endpoints:
 
     async def reconcile(self) -> None:
         """Makes subscriptions and endpoints agree after a start."""
-        names = set(await self._subscriptions.names())
-        for name in names:
-            endpoint_id = name.removeprefix(SUBSCRIPTION_PREFIX)
-            if _OWN_SUBSCRIPTION.fullmatch(name) and endpoint_id not in self._records:
-                await self._subscriptions.delete(name)
-        for record in self._records.values():
-            if subscription_name(record.endpoint.id) not in names:
-                await self._subscriptions.create(subscription_of(record.endpoint))
+        async with self._turn:
+            names = set(await self._subscriptions.names())
+            for name in names:
+                endpoint_id = name.removeprefix(SUBSCRIPTION_PREFIX)
+                if _OWN_SUBSCRIPTION.fullmatch(name) and endpoint_id not in self._records:
+                    await self._subscriptions.delete(name)
+            for record in self._records.values():
+                if subscription_name(record.endpoint.id) not in names:
+                    await self._subscriptions.create(subscription_of(record.endpoint))
 
     async def create(self, asked: Endpoint) -> EndpointRecord:
         """A new one."""

@@ -4,12 +4,13 @@ Translates; what endpoints are is in endpoints.py, what they may be in endpoint_
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from trackd.v1 import notification_pb2 as pb
-from trackd.wire.calls import Calls, Context
+from trackd.wire.calls import Behaviour, Calls, Context
 from trackd.wire.delivery_log import DeliveryLog
 from trackd.wire.endpoint_record import EndpointRecord
 from trackd.wire.endpoint_rules import TEXT_CHARACTERS_MAX, checked_reason, overlap_ms
@@ -35,6 +36,24 @@ class NotificationService:
         self._log = log
         self._calls = calls
         self._tests = EndpointTests()
+
+    @property
+    def calls(self) -> Mapping[str, Behaviour]:
+        """What answers each method."""
+        return {
+            "CreateEndpoint": self.create_endpoint,
+            "GetEndpoint": self.get_endpoint,
+            "ListEndpoints": self.list_endpoints,
+            "UpdateEndpoint": self.update_endpoint,
+            "RotateEndpointSecret": self.rotate_endpoint_secret,
+            "TestEndpoint": self.try_endpoint,
+            "DisableEndpoint": self.disable_endpoint,
+            "EnableEndpoint": self.enable_endpoint,
+            "DeleteEndpoint": self.delete_endpoint,
+            "ListDeliveries": self.list_deliveries,
+            "ListTargets": self.list_targets,
+            "RecordDeliveries": self.record_deliveries,
+        }
 
     # For those whose endpoints they are.
 

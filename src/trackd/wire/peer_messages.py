@@ -7,6 +7,12 @@
     Reached         as Partition.reached
     WatchChanges    as of FeedService; of the partitions of the worker that is called
     GetLogBounds    which positions the logs of its partitions hold
+    WorkShares      one subscription's shares in its partitions, for the worker that leads: a stream
+                    of ShareCommands in, of ShareReports out (share_messages.py)
+    ForgetShares    deletes the rows of these subscriptions, or of all others
+
+and, of the worker that leads, every method about subscriptions and endpoints, by its name in the
+contract.
 
 Not part of the contract: both ends are always of one version. Every call carries the token that the
 supervisor made for this run.
@@ -38,6 +44,44 @@ _MESSAGES: dict[str, dict[str, Any]] = {
     "ReachedRequest": {"partition": _INT64, "position": _INT64},
     "ReachedResponse": {"reached": _BOOL},
     "GetLogBoundsResponse": {"partitions*": _INT64, "oldest*": _INT64, "newest*": _INT64},
+    "ForgetSharesRequest": {"ids*": _BYTES, "all_others": _BOOL},
+    # What is to be said is collected while the message before it is under way. commands are
+    # ShareCommands, reports ShareReports, in order.
+    "ShareCommands": {"commands*": _BYTES},
+    "ShareReports": {"reports*": _BYTES},
+    # kind: a share_messages.Command, which says what of it holds.
+    "ShareCommand": {
+        "kind": _INT64,
+        "partition": _INT64,
+        "consumer": _INT64,
+        "count": _INT64,
+        "positions*": _INT64,
+        "attempts*": _INT64,
+        "delay_ms": _INT64,
+        "reason": _STRING,
+        "untried": _BOOL,
+        "document": _BYTES,
+        "number": _INT64,
+        "after": _INT64,
+        "bytes_max": _INT64,
+        "act": _INT64,
+    },
+    # kind: a share_messages.Report.
+    "ShareReport": {
+        "kind": _INT64,
+        "partition": _INT64,
+        "consumer": _INT64,
+        "count": _INT64,
+        "ready": _INT64,
+        "positions*": _INT64,
+        "attempts*": _INT64,
+        "wires*": _BYTES,
+        "consumers*": _INT64,
+        "figures*": _INT64,
+        "number": _INT64,
+        "more": _BOOL,
+        "error": _BYTES,
+    },
     # A WatchChangesResponse whose changes stay bytes.
     "WatchSlices": {"changes": _BYTES, "caught_up": _BYTES, "resume_token": _STRING},
 }
@@ -69,4 +113,9 @@ ReadTimelineResponse = _CLASSES["ReadTimelineResponse"]
 ReachedRequest = _CLASSES["ReachedRequest"]
 ReachedResponse = _CLASSES["ReachedResponse"]
 GetLogBoundsResponse = _CLASSES["GetLogBoundsResponse"]
+ForgetSharesRequest = _CLASSES["ForgetSharesRequest"]
+ShareCommands = _CLASSES["ShareCommands"]
+ShareReports = _CLASSES["ShareReports"]
+ShareCommand = _CLASSES["ShareCommand"]
+ShareReport = _CLASSES["ShareReport"]
 WatchSlices = _CLASSES["WatchSlices"]

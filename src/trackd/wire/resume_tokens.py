@@ -8,7 +8,6 @@ Callers hand it back unread.
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
@@ -30,14 +29,6 @@ class KeptLog(Protocol):
     def oldest_position(self) -> int: ...
     @property
     def newest_position(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class LogBounds:
-    """The same as of one moment."""
-
-    oldest_position: int
-    newest_position: int
 
 
 def token(data_set_id: str, place: Place) -> str:

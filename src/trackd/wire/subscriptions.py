@@ -2,8 +2,7 @@
 
 import base64
 import binascii
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
 from struct import Struct
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import grpc
 
 from trackd.feed.change import varint
-from trackd.feed.share import Share
+from trackd.feed.partition_feed import LogBounds
+from trackd.feed.share_access import ParkedAct, ShareAccess
 from trackd.feed.subscription import ConsumerStopped, Subscription, SubscriptionGone
 from trackd.feed.subscriptions import (
     SubscriptionExists,
@@ -21,7 +21,7 @@ from trackd.feed.subscriptions import (
 )
 from trackd.v1 import feed_pb2
 from trackd.wire import positions
-from trackd.wire.calls import Calls, Context
+from trackd.wire.calls import Behaviour, Calls, Context
 from trackd.wire.consuming import FindShare, opening_of, parsed, serve_consumer
 from trackd.wire.errors import CallError, invalid, stopping
 from trackd.wire.subscription_messages import (
@@ -41,13 +41,10 @@ from trackd.wire.subscription_messages import (
 PAGE_SIZE_MAX = 500
 PAGE_SIZE_DEFAULT = 100
 POSITIONS_MAX = 1_000
+# Parked changes that are read at once.
+_PARKED_AT_ONCE_BYTES = 96 << 10
 # What a page holds beside its changes.
 _ANSWER_RESERVE_BYTES = 128 << 10
-# Parked changes that are looked at between two saves.
-_PARKED_AT_ONCE = 500
-
-
-_Act = Callable[[Share, int], bool]  # what is done to a parked change; whether it was
 
 
 class SubscriptionService:
@@ -68,18 +65,27 @@ class SubscriptionService:
         self._subscriptions_max = subscriptions_max
         self._response_bytes_max = response_bytes_max
 
+    @property
+    def calls(self) -> Mapping[str, Behaviour]:
+        """What answers each method that is about subscriptions, but ConsumeChanges."""
+        return {
+            "CreateSubscription": self.create_subscription,
+            "GetSubscription": self.get_subscription,
+            "ListSubscriptions": self.list_subscriptions,
+            "UpdateSubscription": self.update_subscription,
+            "DeleteSubscription": self.delete_subscription,
+            "ListParkedChanges": self.list_parked_changes,
+            "RedriveParkedChanges": self.redrive_parked_changes,
+            "DropParkedChanges": self.drop_parked_changes,
+        }
+
     # Settings.
 
     async def create_subscription(self, request: bytes, _: Context) -> bytes:
         """CreateSubscription."""
         asked = parsed(feed_pb2.CreateSubscriptionRequest, request).subscription
         settings, start_text = settings_of(asked), start_of(asked)
-        if start_text == NOW:
-            start = self._subscriptions.newest()
-        elif start_text == EARLIEST:
-            start = self._subscriptions.earliest()
-        else:
-            start = self._start_after(start_text)
+        start = self._start(start_text, await self._subscriptions.bounds())
         try:
             made = await self._subscriptions.create(settings, start, start_text)
         except SubscriptionExists:
@@ -90,11 +96,22 @@ class SubscriptionService:
             subscription=subscription_message(made.document)
         ).SerializeToString()
 
-    def _start_after(self, resume_token: str) -> tuple[int, ...]:
+    def _start(self, text: str, logs: Mapping[int, LogBounds]) -> tuple[int, ...]:
+        """The position to start after, by partition."""
+        newest = tuple(logs[number].newest_position for number in range(len(logs)))
+        earliest = tuple(logs[number].oldest_position - 1 for number in range(len(logs)))
+        if text == NOW:
+            return newest
+        if text == EARLIEST:
+            return earliest
+        return self._start_after(text, earliest=earliest, newest=newest)
+
+    def _start_after(
+        self, resume_token: str, *, earliest: Sequence[int], newest: Sequence[int]
+    ) -> tuple[int, ...]:
         """The positions of a resume token, which must all be in the log, or be its end."""
         field = "subscription.start.resume_token"
         found = positions.parse(resume_token, self._data_set_id, field)
-        newest, earliest = self._subscriptions.newest(), self._subscriptions.earliest()
         if sorted(found) != list(range(len(newest))):
             raise invalid(field, "is not a resume token of this server", "INVALID_POSITION")
         start = tuple(found[number] for number in range(len(newest)))
@@ -114,7 +131,7 @@ class SubscriptionService:
         found = self._named(parsed(feed_pb2.GetSubscriptionRequest, request).name)
         return feed_pb2.GetSubscriptionResponse(
             subscription=subscription_message(found.document),
-            progress=feed_pb2.SubscriptionProgress(**asdict(found.figures())),
+            progress=feed_pb2.SubscriptionProgress(**asdict(await found.refreshed())),
         ).SerializeToString()
 
     async def list_subscriptions(self, _request: bytes, _: Context) -> bytes:
@@ -174,9 +191,9 @@ class SubscriptionService:
     def _share_of(self, subscription: Subscription) -> FindShare:
         """A function that finds the share and the position in a change's position text."""
         data_set_id = self._data_set_id
-        shares = {f"{data_set_id}/{each.home.number}": each for each in subscription.shares}
+        shares = {f"{data_set_id}/{each.number}": each for each in subscription.shares}
 
-        def find(text: str, field: str) -> tuple[Share, int]:
+        def find(text: str, field: str) -> tuple[ShareAccess, int]:
             prefix, _, number = text.rpartition(".")
             share = shares.get(prefix)
             if share is not None and number.isascii() and number.isdigit():
@@ -194,14 +211,15 @@ class SubscriptionService:
         found = self._named(asked.name)
         within("page_size", asked.page_size, 0, PAGE_SIZE_MAX)
         after = _place_in(asked.page_token, found.document.id) if asked.page_token else (0, -1)
+        size_max = asked.page_size or PAGE_SIZE_DEFAULT
+        bytes_max = self._response_bytes_max - _ANSWER_RESERVE_BYTES
         await found.save()
         parts: list[bytes] = []
         size, token = 0, ""
         last = after
-        for place, message in _parked_from(found.shares, after):
+        async for place, message in _parked_from(found.shares, after, count_max=size_max + 1):
             size += len(message)
-            full = len(parts) == (asked.page_size or PAGE_SIZE_DEFAULT)
-            if parts and (full or size > self._response_bytes_max - _ANSWER_RESERVE_BYTES):
+            if parts and (len(parts) == size_max or size > bytes_max):
                 token = _page_token(found.document.id, last)
                 break
             parts.append(message)
@@ -212,76 +230,54 @@ class SubscriptionService:
     async def redrive_parked_changes(self, request: bytes, _: Context) -> bytes:
         """RedriveParkedChanges."""
         asked = parsed(feed_pb2.RedriveParkedChangesRequest, request)
-        count = await self._each_parked(asked, _redrive)
+        count = await self._each_parked(asked, ParkedAct.REDRIVE)
         return feed_pb2.RedriveParkedChangesResponse(redriven=count).SerializeToString()
 
     async def drop_parked_changes(self, request: bytes, _: Context) -> bytes:
         """DropParkedChanges."""
         asked = parsed(feed_pb2.DropParkedChangesRequest, request)
-        count = await self._each_parked(asked, _drop)
+        count = await self._each_parked(asked, ParkedAct.DROP)
         return feed_pb2.DropParkedChangesResponse(dropped=count).SerializeToString()
 
-    async def _each_parked(self, asked: Any, act: _Act) -> int:
+    async def _each_parked(self, asked: Any, act: ParkedAct) -> int:
         """Does it to the parked changes that are asked for; to how many. Durable then."""
         found = self._named(asked.name)
         if bool(asked.positions) == asked.all:
             raise invalid("positions", "either positions or all", "INVALID_FIELD")
         within("positions", len(asked.positions), 0, POSITIONS_MAX)
         find = self._share_of(found)
-        wanted = [find(text, "positions") for text in asked.positions]
-        await found.save()
+        wanted: dict[ShareAccess, list[int]] = {}
+        for text in asked.positions:
+            share, position = find(text, "positions")
+            wanted.setdefault(share, []).append(position)
         count = 0
         try:
-            for share, position in dict.fromkeys(wanted):
-                count += act(share, position)
-            for share in found.shares if asked.all else ():
-                count += await _all_parked(share, act)
+            for share in found.shares if asked.all else wanted:
+                count += await share.act_on_parked(act, wanted.get(share))
         finally:
-            await found.save()
             found.wake()
         return count
 
 
-def _redrive(share: Share, position: int) -> bool:
-    parked = share.parked_at(position)
-    return parked is not None and share.redrive(*parked)
+async def _parked_from(
+    shares: Sequence[ShareAccess], after: tuple[int, int], *, count_max: int
+) -> AsyncIterator[tuple[tuple[int, int], bytes]]:
+    """The parked changes after (partition, position), by both, as messages.
 
-
-def _drop(share: Share, position: int) -> bool:
-    parked = share.parked_at(position)
-    if parked is None:
-        return False
-    share.drop(parked[0])
-    return True
-
-
-async def _all_parked(share: Share, act: _Act) -> int:
-    """Does it to every change that was parked when it began, until one is refused."""
-    count, after, end = 0, -1, share.home.feed.newest_position
-    while True:
-        rows = itertools.islice(share.parked(after), _PARKED_AT_ONCE)
-        some = [parked.position for parked, _ in rows]
-        for position in some:
-            if position > end or not act(share, position):
-                return count
-            count += 1
-            after = position
-        if not some:
-            return count
-        await share.save()
-
-
-def _parked_from(
-    shares: Sequence[Share], after: tuple[int, int]
-) -> Iterator[tuple[tuple[int, int], bytes]]:
-    """The parked changes after (partition, position), by both, as messages."""
+    count_max: how many are wanted, at most.
+    """
     number, position = after
     for share in shares:
-        if share.home.number < number:
+        if share.number < number:
             continue
-        start = position if share.home.number == number else -1
-        for parked, wire in share.parked(start):
-            yield (share.home.number, parked.position), parked_message(parked, wire)
+        start, more = position if share.number == number else -1, True
+        while more:
+            some, more = await share.parked(
+                start, count_max=count_max, bytes_max=_PARKED_AT_ONCE_BYTES
+            )
+            for parked, wire in some:
+                start = parked.position
+                yield (share.number, start), parked_message(parked, wire)
 
 
 # A page token is base64 of: the subscription's id, and the partition and position to go on after.

@@ -1,0 +1,104 @@
+"""Calls that another worker answers for all, handed on to it as they came.
+
+Once, never further: it is called by a service that only the worker that leads has. What it says
+comes back as it is, errors with their reasons; while it cannot be reached its callers are told
+UNAVAILABLE, and nobody else notices.
+"""
+
+import asyncio
+from typing import Any
+
+from grpc import aio
+
+from trackd.cluster.remote import PeerChannel
+from trackd.wire.calls import Behaviour, Calls, Context
+from trackd.wire.errors import stopping
+from trackd.wire.led_calls import (
+    CONSUME,
+    NOTIFICATION_METHODS,
+    SUBSCRIPTION_METHODS,
+    LedCalls,
+)
+
+# A message that says nothing, by which a caller that is gone is told from one that has said all.
+_NOTHING = b""
+# How long the worker that leads has to let a consumer go when this one stops.
+_STOP_GRACE_S = 5.0
+
+
+def led_by(channel: PeerChannel, calls: Calls) -> LedCalls:
+    """What hands the calls on. channel: to the worker that leads; calls: those from outside."""
+    consumers = _Consumers(channel, calls)
+    return LedCalls(
+        {method: _handed_on(channel, method) for method in SUBSCRIPTION_METHODS},
+        consumers.consume_changes,
+        {method: _handed_on(channel, method) for method in NOTIFICATION_METHODS},
+    )
+
+
+def _handed_on(channel: PeerChannel, method: str) -> Behaviour:
+    async def forwarded(request: bytes, context: Context) -> bytes:
+        return await channel.forward(method, request, context.time_remaining())
+
+    return forwarded
+
+
+class _Consumers:
+    """ConsumeChanges calls."""
+
+    def __init__(self, channel: PeerChannel, calls: Calls) -> None:
+        self._channel = channel
+        self._calls = calls
+
+    async def consume_changes(self, requests: Any, context: Context) -> None:
+        """ConsumeChanges. Ends as the leader ends it; abruptly there if the caller is gone."""
+        with self._channel.stream(CONSUME) as call:
+            # Two may write: what is heard, and the question whether somebody is there.
+            writing = asyncio.Lock()
+            speaking = asyncio.ensure_future(_speak(requests, call, context, writing))
+            hearing = asyncio.ensure_future(self._hear(call, context, writing))
+            stopped = asyncio.ensure_future(self._calls.stopping.wait())
+            tasks = [speaking, hearing, stopped]
+            try:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if speaking.done() and not hearing.done():
+                    speaking.result()
+                    await asyncio.wait([hearing, stopped], return_when=asyncio.FIRST_COMPLETED)
+                if not hearing.done():
+                    await _leave(call, speaking, hearing)
+                    raise stopping()
+                hearing.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _hear(self, call: Any, context: Context, writing: asyncio.Lock) -> None:
+        async for message in self._channel.messages(call):
+            async with writing:
+                await context.write(message)
+
+
+async def _speak(requests: Any, call: Any, context: Context, writing: asyncio.Lock) -> None:
+    """Returns when the caller has no more to say, or nobody listens: the hearing side says why."""
+    try:
+        async for request in requests:
+            await call.write(request)
+        async with writing:
+            await context.write(_NOTHING)
+        await call.done_writing()
+    except (aio.AioRpcError, asyncio.InvalidStateError):
+        return
+
+
+async def _leave(
+    call: Any, speaking: "asyncio.Future[None]", hearing: "asyncio.Future[None]"
+) -> None:
+    """This worker stops: its consumers leave in order, and nothing of theirs was tried."""
+    speaking.cancel()
+    await asyncio.gather(speaking, return_exceptions=True)
+    try:
+        await call.done_writing()
+    except (aio.AioRpcError, asyncio.InvalidStateError):
+        return
+    await asyncio.wait([hearing], timeout=_STOP_GRACE_S)
