@@ -449,7 +449,7 @@ class RemoteShare:
             partition=self.number,
             act=act,
             positions=positions or (),
-            count=positions is None,
+            count=int(positions is None),
         )
         return int(report.count)
 
