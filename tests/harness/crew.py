@@ -7,9 +7,10 @@ sure is ever delivered again.
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.errors import TrackdError
@@ -46,15 +47,17 @@ class Crew:
         self._is_over = True
 
     @contextlib.asynccontextmanager
-    async def at_work(self, address: str, *, dying: bool = False) -> AsyncIterator[None]:
-        """Consumers work for as long as the block runs, or as the server lives.
+    async def at_work(self, *addresses: str, dying: bool = False) -> AsyncIterator[None]:
+        """Consumers work for as long as the block runs, or as the server lives; in turn at each
+        of its addresses.
 
         dying: one at a time goes abruptly, and another comes. Those that are left leave in order,
         so that the server has heard everything they said.
         """
         self._consumers, self._is_over = [], False
-        tasks = [asyncio.create_task(self._work(address)) for _ in range(_CONSUMERS)]
-        killing = asyncio.ensure_future(self._die(tasks, address)) if dying else None
+        doors = itertools.cycle(addresses)
+        tasks = [asyncio.create_task(self._work(next(doors))) for _ in range(_CONSUMERS)]
+        killing = asyncio.ensure_future(self._die(tasks, doors)) if dying else None
         try:
             yield
         finally:
@@ -69,7 +72,7 @@ class Crew:
         """Whether it heard what it was told last nobody knows; until told again it is no matter."""
         self.unheard |= self.settled - self.sure
 
-    async def _die(self, tasks: "list[asyncio.Task[None]]", address: str) -> None:
+    async def _die(self, tasks: "list[asyncio.Task[None]]", doors: Iterator[str]) -> None:
         while True:
             await asyncio.sleep(self._rng.uniform(0.05, 0.2))
             self.deaths += 1
@@ -77,7 +80,7 @@ class Crew:
                 dying = self._consumers.pop(0)
                 self.unheard |= self._told.pop(dying, set())
                 await dying.abandon()
-            tasks.append(asyncio.create_task(self._work(address)))
+            tasks.append(asyncio.create_task(self._work(next(doors))))
 
     async def _work(self, address: str) -> None:
         options = ConsumerOptions(credits=self._rng.choice([3, 50, 500]), reconnects=False)
