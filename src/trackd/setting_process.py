@@ -58,11 +58,11 @@ class ProcessSettings(BaseSettings):
         le=256,
     )
     workers: int | None = _setting(
-        1,
+        None,
         SERVING,
-        "Server processes that share the partitions, one core each; never more than partitions."
-        " With more than one a supervisor starts them and starts again what dies. Named"
-        " subscriptions and endpoints are served only by one.",
+        "Server processes that share the partitions, one core each; by default one per core, never"
+        " more than partitions. With more than one a supervisor starts them and starts again what"
+        " dies.",
         ge=1,
         le=256,
     )

@@ -1,22 +1,44 @@
 """Named subscriptions over two workers while workers die: nothing skipped, nothing out of order."""
 
 import asyncio
+import os
 import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
 
+import grpc
 import pytest
 
-from tests.cluster.test_workers import own_addresses
+from tests.cluster.test_workers import append, own_addresses
 from tests.conftest import Serve
 from tests.harness.campaign import expect_all_seen, make_sure, progress, subscribe
 from tests.harness.crew import Crew
 from tests.harness.fleet import Fleet, FleetOptions
 from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound
+from tests.harness.scans import waybills_of
 from tests.harness.seeds import seeded
-from tests.harness.workers import kill_worker, wait_until_whole
+from tests.harness.workers import (
+    health,
+    kept_down,
+    kill_worker,
+    wait_for,
+    wait_until_whole,
+    worker_pids,
+)
+from tests.wire.caller import refused
 from trackd import exits
+from trackd.client.consumer import Consumer, ConsumerOptions
+from trackd.client.errors import ServerUnavailable
+from trackd.client.subscriptions import Subscriptions
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.keys import Table, partition_of, split_subscription_key, status_key
+from trackd.v1 import feed_pb2 as pb
+from trackd.v1.feed_pb2_grpc import FeedServiceStub
 
 _FLAGS = ("--partitions", "2", "--workers", "2", "--subscription-window-max", "1000")
+_ALL = ConsumerOptions(credits=100, reconnects=False)
 _SMALL = FleetOptions(scanners=3, readers=0, batch_events_max=60, pause_s_max=0.02)
 
 
@@ -57,11 +79,11 @@ async def test_whichever_worker_dies_every_change_is_settled_once_and_in_order(
 
 
 @pytest.mark.torture
-async def test_workers_die_two_hundred_times_under_consumers(serve: Serve) -> None:
-    """The same, long: ten directories, twenty kills each, of whichever worker."""
+async def test_workers_die_three_hundred_times_under_consumers(serve: Serve) -> None:
+    """The same, long: forty directories, eight kills each, of whichever worker."""
     rng = seeded("shares, long")
-    for _ in range(10):
-        await _workers_killed_with_consumers(serve, rng, rng.choices((0, 1), k=20))
+    for _ in range(40):
+        await _workers_killed_with_consumers(serve, rng, rng.choices((0, 1), k=8))
 
 
 async def test_a_stop_with_consumers_at_both_workers_forgets_nothing(serve: Serve) -> None:
@@ -85,3 +107,118 @@ async def test_a_stop_with_consumers_at_both_workers_forgets_nothing(serve: Serv
     assert (await progress(server.grpc, crew.name)).lag == 0
     assert sum(map(len, crew.seen.values())) >= seen > 0
     await expect_all_seen(server.grpc, crew)
+
+
+async def test_a_worker_that_is_told_to_stop_lets_its_consumers_go_in_order(
+    serve: Serve,
+) -> None:
+    """They are told to come back, and nothing that they or its partitions had counts as tried."""
+    server = serve(*_FLAGS, start=False)
+    await asyncio.to_thread(server.start)
+    doors = await asyncio.to_thread(own_addresses, server)
+    numbers = waybills_of("LEAVE", 20)
+    await subscribe(doors[1], "leaving")
+    await asyncio.to_thread(append, server.grpc, numbers)
+    old = await asyncio.to_thread(worker_pids, server)
+    async with Consumer(doors[1], "leaving", options=_ALL) as consumer:
+        deliveries = aiter(consumer)
+        assert {(await anext(deliveries)).attempt for _ in numbers} == {1}
+        os.kill(old[1], signal.SIGTERM)
+        with pytest.raises(ServerUnavailable) as told:
+            await anext(deliveries)
+        assert told.value.reason == "STOPPING"
+    await asyncio.to_thread(wait_until_whole, server, since={1: old[1]})
+    async with Consumer(doors[0], "leaving", options=_ALL) as consumer:
+        deliveries = aiter(consumer)
+        assert {(await anext(deliveries)).attempt for _ in numbers} == {1}
+
+
+async def test_while_a_worker_is_away_its_part_waits_and_the_rest_goes_on(serve: Serve) -> None:
+    """Consumers stay; what needs everybody is told to come back; nothing is left of a deletion."""
+    server = serve(*_FLAGS, start=False)
+    await asyncio.to_thread(server.start)
+    doors = await asyncio.to_thread(own_addresses, server)
+    numbers = waybills_of("AWAY", 40)
+    mine, others = (
+        [one for one in numbers if partition_of(status_key(one), 2) == number]
+        for number in range(2)
+    )
+    for name in ("kept", "deleted"):
+        await subscribe(server.grpc, name)
+    await asyncio.to_thread(append, server.grpc, numbers)
+    async with Subscriptions(doors[0]) as subscriptions:
+        # It has rows with the other worker.
+        for delivery in await _deliveries(doors[1], "deleted", len(numbers)):
+            assert delivery.attempt == 1
+        assert len([each async for each in subscriptions.parked("deleted")]) == len(numbers)
+    options = ConsumerOptions(credits=1, reconnects=False)
+    async with Consumer(doors[0], "kept", options=options) as consumer:
+        deliveries, told = aiter(consumer), []
+        with kept_down(server, 1):
+            await asyncio.to_thread(wait_for, lambda: not health(doors[0], "partition-1"))
+            while len(told) < len(mine):
+                told += await _next_of(deliveries, consumer, set(mine), told)
+            async with grpc.aio.insecure_channel(doors[0]) as channel:
+                stub = FeedServiceStub(channel)
+                for call in (
+                    stub.CreateSubscription(
+                        pb.CreateSubscriptionRequest(subscription=pb.Subscription(name="new"))
+                    ),
+                    stub.GetSubscription(pb.GetSubscriptionRequest(name="kept")),
+                    stub.ListParkedChanges(pb.ListParkedChangesRequest(name="kept")),
+                ):
+                    away = await refused(call)
+                    assert away.reason == "PARTITION_UNAVAILABLE"
+                    assert away.code is grpc.StatusCode.UNAVAILABLE
+                    assert away.retry_after_s
+                await stub.DeleteSubscription(pb.DeleteSubscriptionRequest(name="deleted"))
+        while len(set(told)) < len(numbers):
+            told += await _next_of(deliveries, consumer, {*mine, *others}, [])
+    with kept_down(server, 0):
+        await asyncio.to_thread(wait_for, lambda: not health(doors[1], "partition-0"))
+        async with grpc.aio.insecure_channel(doors[1]) as channel:
+            stub = FeedServiceStub(channel)
+            away = await refused(stub.ListSubscriptions(pb.ListSubscriptionsRequest()))
+            assert (away.reason, away.code) == (
+                "PARTITION_UNAVAILABLE",
+                grpc.StatusCode.UNAVAILABLE,
+            )
+            assert away.retry_after_s
+        assert await asyncio.to_thread(append, doors[1], others, "two")
+    await asyncio.to_thread(wait_until_whole, server)
+    await progress(server.grpc, "kept")
+    assert await asyncio.to_thread(server.stop) == exits.DONE
+    for number in range(2):
+        assert len(_subscriptions_with_rows(server.data / f"partition-{number:04}")) == 1
+
+
+async def _deliveries(address: str, name: str, count: int) -> list[pb.Delivery]:
+    """So many deliveries, all parked."""
+    found = []
+    async with Consumer(address, name, options=_ALL) as consumer:
+        deliveries = aiter(consumer)
+        for _ in range(count):
+            found.append(await anext(deliveries))
+            consumer.park(found[-1].change.position, reason="never")
+    return found
+
+
+async def _next_of(
+    deliveries: AsyncIterator[pb.Delivery], consumer: Consumer, wanted: set[str], told: list[str]
+) -> list[str]:
+    """The waybill of the next delivery, acknowledged, if it is wanted and was not told before."""
+    async with asyncio.timeout(60):
+        delivery = await anext(deliveries)
+    consumer.ack(delivery.change.position)
+    waybill = delivery.change.waybill_number
+    return [waybill] if waybill in wanted and waybill not in told else []
+
+
+def _subscriptions_with_rows(path: Path) -> set[bytes]:
+    """The ids of the subscriptions that have rows in a partition that no server has open."""
+    engine = RocksEngine(path, EngineOptions(), SharedCache(1 << 20))
+    try:
+        rows = engine.scan_all(Table.SUBSCRIPTIONS)
+        return {split_subscription_key(key)[0] for key, _ in rows}
+    finally:
+        engine.close()

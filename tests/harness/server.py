@@ -83,6 +83,8 @@ class ServerProcess:
             *("--data", str(self.data)),
             *("--grpc", "127.0.0.1:0"),
             *("--metrics", "127.0.0.1:0"),
+            # One process, unless a test asks for another number: it starts faster.
+            *("--workers", "1"),
             *self.flags,
             *more_flags,
         ]

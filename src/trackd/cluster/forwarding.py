@@ -22,6 +22,8 @@ from trackd.wire.led_calls import (
 
 # A message that says nothing, by which a caller that is gone is told from one that has said all.
 _NOTHING = b""
+# Calls that wait for news.
+_WAITING = {"ListTargets"}
 # How long the worker that leads has to let a consumer go when this one stops.
 _STOP_GRACE_S = 5.0
 
@@ -32,15 +34,36 @@ def led_by(channel: PeerChannel, calls: Calls) -> LedCalls:
     return LedCalls(
         {method: _handed_on(channel, method) for method in SUBSCRIPTION_METHODS},
         consumers.consume_changes,
-        {method: _handed_on(channel, method) for method in NOTIFICATION_METHODS},
+        {
+            method: _handed_on(channel, method, calls.stopping if method in _WAITING else None)
+            for method in NOTIFICATION_METHODS
+        },
     )
 
 
-def _handed_on(channel: PeerChannel, method: str) -> Behaviour:
+def _handed_on(
+    channel: PeerChannel, method: str, ends_with: asyncio.Event | None = None
+) -> Behaviour:
+    """ends_with: what a call does not outlast, if it waits for something that may never come."""
+
     async def forwarded(request: bytes, context: Context) -> bytes:
         return await channel.forward(method, request, context.time_remaining())
 
-    return forwarded
+    async def until_then(request: bytes, context: Context) -> bytes:
+        assert ends_with
+        answer = asyncio.ensure_future(forwarded(request, context))
+        end = asyncio.ensure_future(ends_with.wait())
+        try:
+            await asyncio.wait([answer, end], return_when=asyncio.FIRST_COMPLETED)
+            if not answer.done():
+                raise stopping()
+            return answer.result()
+        finally:
+            answer.cancel()
+            end.cancel()
+            await asyncio.gather(answer, end, return_exceptions=True)
+
+    return until_then if ends_with else forwarded
 
 
 class _Consumers:

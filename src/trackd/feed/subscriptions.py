@@ -157,10 +157,7 @@ class Subscriptions:
         SubscriptionExists, TooManySubscriptions, SpaceLow, StorageFailed.
         """
         async with self._changing:
-            found = self._subscriptions.get(settings.name)
-            if found:
-                if (found.settings, found.document.start_text) != (settings, start_text):
-                    raise SubscriptionExists(settings.name)
+            if found := self.made_before(settings, start_text):
                 return found
             if len(self._subscriptions) >= self._subscriptions_max:
                 raise TooManySubscriptions
@@ -175,6 +172,13 @@ class Subscriptions:
             await self._documents.put(DOCUMENT_KIND, {settings.name: document.encoded()})
             self._known.add(document.id)
             return self._begin(document)
+
+    def made_before(self, settings: SubscriptionSettings, start_text: str) -> Subscription | None:
+        """The one that was made like that. Raises SubscriptionExists."""
+        found = self._subscriptions.get(settings.name)
+        if found and (found.settings, found.document.start_text) != (settings, start_text):
+            raise SubscriptionExists(settings.name)
+        return found
 
     async def update(self, settings: SubscriptionSettings) -> Subscription:
         """Replaces all settings. Raises SubscriptionUnknown, SpaceLow, StorageFailed."""

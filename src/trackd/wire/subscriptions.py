@@ -85,9 +85,11 @@ class SubscriptionService:
         """CreateSubscription."""
         asked = parsed(feed_pb2.CreateSubscriptionRequest, request).subscription
         settings, start_text = settings_of(asked), start_of(asked)
-        start = self._start(start_text, await self._subscriptions.bounds())
         try:
-            made = await self._subscriptions.create(settings, start, start_text)
+            made = self._subscriptions.made_before(settings, start_text)
+            if not made:
+                start = self._start(start_text, await self._subscriptions.bounds())
+                made = await self._subscriptions.create(settings, start, start_text)
         except SubscriptionExists:
             raise exists(settings.name) from None
         except TooManySubscriptions:
