@@ -175,6 +175,7 @@ def test_every_option_of_the_grpc_server_is_there() -> None:
         reads_in_flight_max=200,
         streams_max=300,
         watches_max=400,
+        consumers_max=500,
     )
     names = {
         "message_bytes_max": -1,

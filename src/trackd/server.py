@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
 
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
@@ -148,11 +147,11 @@ class Server:
     async def _serving(
         self, directory: DataDirectory, partitions: list[Partition]
     ) -> AsyncIterator[None]:
-        count = directory.manifest.partition_count
+        count, data_set_id = directory.manifest.partition_count, directory.manifest.data_set_id
         news = news_running(
             self._settings,
             partitions,
-            directory.manifest.data_set_id,
+            data_set_id,
             self._calls,
             self._registry,
             partition_count=count,
@@ -164,18 +163,13 @@ class Server:
             self._led(directory, partitions, neighbours) as led,
         ):
             everywhere = neighbours.beside(partitions, count) if neighbours else list(partitions)
-            admin = AdminService(
-                partitions,
-                directory.manifest.data_set_id,
-                directory.path,
-                self._space,
-                neighbours.stats if neighbours else (),
-            )
+            stats = neighbours.stats if neighbours else ()
+            admin = AdminService(partitions, data_set_id, directory.path, self._space, stats)
             door = self._door = self._built_door(directory, everywhere, admin)
             everything: ChangeFeed = feed
             if neighbours:
                 sources = neighbours.watched_with(feed, partitions)
-                everything = JoinedFeed(sources, self._calls, directory.manifest.data_set_id)
+                everything = JoinedFeed(sources, self._calls, data_set_id)
             door.add_feed(self._calls, everything)
             door.add_led(self._calls, led.calls)
             if neighbours:
@@ -193,7 +187,7 @@ class Server:
         directory: DataDirectory,
         partitions: Sequence[Partition],
         neighbours: Neighbours | None,
-    ) -> AbstractAsyncContextManager[Led]:
+    ) -> contextlib.AbstractAsyncContextManager[Led]:
         return led_running(
             self._settings,
             partitions,

@@ -10,9 +10,10 @@ import pytest
 
 from tests.cluster.test_watching import Watcher, place
 from tests.cluster.test_workers import append, of_partition, own_addresses
-from tests.harness.scans import waybills_of
 from tests.harness.oracle import expect_sound
+from tests.harness.scans import waybills_of
 from tests.harness.server import ServerProcess
+from tests.harness.workers import wait_for
 from tests.wire.caller import Caller
 from tests.wire.conftest import waybill
 from tests.wire.test_subscriptions import (
@@ -126,13 +127,13 @@ async def test_no_bound_is_exceeded_by_workers_together(
 async def _told(address: str, name: str, count: int) -> list[tuple[str, int]]:
     """The waybill and the attempt of so many deliveries; all acknowledged."""
     told = []
-    async with Consumer(address, name, options=ConsumerOptions(credits=1_000)) as consumer:
-        async with asyncio.timeout(60):
-            async for delivery in consumer:
-                told.append((delivery.change.waybill_number, delivery.attempt))
-                consumer.ack(delivery.change.position)
-                if len(told) == count:
-                    break
+    options = ConsumerOptions(credits=1_000)
+    async with Consumer(address, name, options=options) as consumer, asyncio.timeout(60):
+        async for delivery in consumer:
+            told.append((delivery.change.waybill_number, delivery.attempt))
+            consumer.ack(delivery.change.position)
+            if len(told) == count:
+                break
     return told
 
 
@@ -174,7 +175,5 @@ async def test_the_leader_shows_figures_over_all_partitions(
         await asyncio.to_thread(append, server.grpc, numbers)
         assert all(of_partition(each, numbers) for each in range(4))
         sample = f'trackd_subscription_lag{{subscription="{name}",worker="0"}}'
-        async with asyncio.timeout(30):
-            while (await asyncio.to_thread(server.scrape)).get(sample) != len(numbers):
-                await asyncio.sleep(0.1)
+        await asyncio.to_thread(wait_for, lambda: server.scrape().get(sample) == len(numbers))
         assert (await subscriptions.get(name)).progress.lag == len(numbers)

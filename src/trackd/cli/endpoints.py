@@ -349,8 +349,6 @@ def _ask(server: str, what: "Callable[[Notifications], Awaitable[_Answer]]") -> 
     except TrackdError as error:
         if error.reason in {"NO_TEST_RESULT", "TOO_MANY_ENDPOINTS"}:
             fail(str(error))
-        if error.reason == "UNIMPLEMENTED":
-            fail(f"the server at {server} keeps no endpoints: start it with --workers 1")
         fail(explain(error, server=server))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

@@ -349,8 +349,6 @@ def _refused(error: "TrackdError", server: str) -> NoReturn:
 
     if isinstance(error, InvalidRequest):
         fail(str(error), code=USAGE if error.reason in _USAGE_REASONS else FAILED)
-    if error.reason == "UNIMPLEMENTED":
-        fail(f"the server at {server} keeps no subscriptions: start it with --workers 1")
     fail(explain(error, server=server))
 
 

@@ -8,7 +8,7 @@ from grpc import aio
 from trackd.cluster.assignment import Assignment
 from trackd.cluster.forwarding import led_by
 from trackd.cluster.remote import PeerChannel, RemotePartition
-from trackd.cluster.remote_shares import RemoteOwner, bounds_of
+from trackd.cluster.remote_branch import RemoteOwner, bounds_of
 from trackd.cluster.watching import OwnPartitions, WatchSource
 from trackd.partition import Partition
 from trackd.wire.access import PartitionAccess

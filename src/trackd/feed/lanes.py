@@ -162,11 +162,10 @@ class Lanes:
     def expire(self, oldest_position: int) -> int:
         """The log begins at oldest_position: goes on there; how many positions were lost."""
         lost = oldest_position - 1 - self.progress.read_position
-        if lost <= 0:
-            return 0
-        self.progress.read_up_to(oldest_position - 1)
-        self.is_dirty = True
-        return lost
+        if lost > 0:
+            self.progress.read_up_to(oldest_position - 1)
+            self.is_dirty = True
+        return max(0, lost)
 
     def make_room(self) -> None:
         """Keeps what holds the cursor, when too much is finished behind it or nothing can go out.
@@ -185,10 +184,9 @@ class Lanes:
     def _enter(self, change: StoredChange, wired: Wired | None) -> Item:
         """A change from before takes its place in its lane; behind what is in flight."""
         lane = self._lanes.get(change.waybill_number)
-        if lane is None:  # in flight until its head is seen to
-            lane = self._lanes[change.waybill_number] = Lane(
-                change.waybill_number, LaneState.FLIGHT
-            )
+        if lane is None:
+            lane = Lane(change.waybill_number, LaneState.FLIGHT)  # until its head is seen to
+            self._lanes[change.waybill_number] = lane
         item = Item(change.position, lane, wired, kept=True)
         self._kept[item.position] = item
         items = lane.items
