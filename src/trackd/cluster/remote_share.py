@@ -61,6 +61,8 @@ class RemoteShare:
         heard, before = self.heard, self._before
         return replace(
             heard,
+            # The owner's are of one moment: what it had in flight then may wait there by now.
+            in_flight=max(heard.in_flight, self.in_flight),
             acknowledged=before.acknowledged + heard.acknowledged,
             redelivered=before.redelivered + heard.redelivered,
             superseded=before.superseded + heard.superseded,
@@ -121,7 +123,7 @@ class RemoteShare:
         self._flight.clear()
         self._asked_count = self.announced = 0
         self._before = self.figures
-        self.heard = replace(self.heard, acknowledged=0, redelivered=0, superseded=0)
+        self.heard = replace(self.heard, in_flight=0, acknowledged=0, redelivered=0, superseded=0)
 
     # What consumers say of it.
 

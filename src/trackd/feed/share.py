@@ -268,6 +268,7 @@ class Share:
         return ShareFigures(
             lag=self.lag,
             lag_ms=self.lag_ms,
+            in_flight=lanes.in_flight,
             waiting=lanes.waiting,
             parked=lanes.parked,
             acknowledged=counts.acknowledged,

@@ -25,13 +25,14 @@ class ParkedAct(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShareFigures:
-    """How far a share is. Counts are of its life in its process.
+    """How far a share is, at one moment. Counts are of its life in its process.
 
     is_near: whether the log is about to be trimmed up to its cursor.
     """
 
     lag: int = 0
     lag_ms: int = 0
+    in_flight: int = 0
     waiting: int = 0
     parked: int = 0
     acknowledged: int = 0

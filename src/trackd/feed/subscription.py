@@ -268,7 +268,7 @@ class Subscription:
         return SubscriptionFigures(
             lag=sum(each.lag for each in shares),
             lag_ms=max(each.lag_ms for each in shares),
-            in_flight=sum(share.in_flight for share in self.shares),
+            in_flight=sum(each.in_flight for each in shares),
             waiting=sum(each.waiting for each in shares),
             parked=sum(each.parked for each in shares),
             consumers=len(self._consumers),
