@@ -27,6 +27,7 @@ from trackd.feed.branch import AlarmRules, OwnHomes, SubscriptionBounds
 from trackd.feed.consumer import Consumer
 from trackd.feed.partition_feed import PartitionFeed
 from trackd.feed.share import Home, Share
+from trackd.feed.share_access import Branch
 from trackd.feed.subscription import Subscription
 from trackd.feed.subscription_settings import (
     FilterFields,
@@ -273,7 +274,7 @@ async def _simulate(rng: Random, *, gentle: bool) -> None:
 
     owner = RemoteOwner(cast(PeerChannel, channel), [1], served)
     document = _GENTLE if gentle else _ROUGH
-    branches = [homes_of(own).branch(document), owner.branch(document)]
+    branches: list[Branch] = [homes_of(own).branch(document), owner.branch(document)]
     subscription = Subscription(document, branches, now_ms=now_ms)
     subscription.start()
     world = World(subscription, rng, gentle=gentle)

@@ -13,6 +13,8 @@ from tests.harness.server import ServerProcess
 from tests.harness.workers import health, kept_down, wait_for, wait_until_whole, worker_pids
 from trackd import exits
 from trackd.client import SyncAdmin, SyncFrontEnd
+from trackd.cluster.assignment import worker_count
+from trackd.settings import Settings
 from trackd.store.keys import partition_of, status_key
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, AppendEventsResponse
@@ -171,6 +173,15 @@ def test_the_service_between_workers_is_for_workers(workers: list[str]) -> None:
         with pytest.raises(grpc.RpcError) as told:
             next(stream(iter([b""]), metadata=((peer_messages.TOKEN_KEY, "guessed"),)))
         assert told.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_there_is_a_worker_for_each_core_unless_told_otherwise() -> None:
+    """Never more than partitions, and one at least."""
+    assert Settings().workers is None
+    assert worker_count(None, cores=2, partition_count=4) == 2
+    assert worker_count(None, cores=8, partition_count=4) == 4
+    assert worker_count(3, cores=1, partition_count=4) == 3
+    assert worker_count(None, cores=8, partition_count=1) == 1
 
 
 def test_data_opens_with_any_number_of_workers(serve: Serve) -> None:
