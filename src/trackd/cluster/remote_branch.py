@@ -122,6 +122,7 @@ class RemoteBranch:
         self._is_open = asyncio.Event()
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._asked = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     # Its life.
 
@@ -241,16 +242,30 @@ class RemoteBranch:
 
     def read_on(self, now_ms: int) -> bool:  # noqa: ARG002
         """See Branch: the owner does."""
+        now = asyncio.get_running_loop().time()
+        for share in self.shares:
+            share.begin_turn(now)
         return False
 
-    def set_timer(self, now_ms: int) -> None:
-        """See Branch: the owner does."""
+    def set_timer(self, now_ms: int) -> None:  # noqa: ARG002
+        """See Branch: the owner does, but for what was held back."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        wanted = [at for share in self.shares if (at := share.end_turn(now)) is not None]
+        if wanted and self._timer is None:
+            self._timer = loop.call_at(min(wanted), self._timer_rang)
+
+    def _timer_rang(self) -> None:
+        self._timer = None
+        self._wake()
 
     def look(self) -> None:
         """See Branch: the owner does."""
 
     async def close(self) -> None:
         """See Branch: the owner has saved what it was told when its stream ends."""
+        if self._timer:
+            self._timer.cancel()
 
 
 def _nobody() -> None:

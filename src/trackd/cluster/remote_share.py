@@ -17,6 +17,10 @@ from trackd.feed.share_access import ParkedAct, ParkedRows, ShareFigures
 from trackd.feed.subscription_rows import decode_change
 from trackd.wire.share_messages import Command
 
+# How often few are asked for, and how many are not few.
+_ASK_INTERVAL_S = 0.001
+_ASK_AT_ONCE = 512
+
 
 class RemoteShare:
     """One subscription in one partition of another worker; answers to share_access.ShareAccess."""
@@ -42,13 +46,31 @@ class RemoteShare:
         # Who takes part; and by position with whom it is, and which attempt that is.
         self._consumers: dict[int, Consumer] = {}
         self._flight: dict[int, tuple[Consumer, int]] = {}
+        # A little at a time is asked for only every so often, or every delivery would cost messages
+        # of its own: whether this turn may ask, whether it did, and when the next one may.
+        self._may_ask = self._has_asked = False
+        self._next_ask_at = 0.0
+
+    # Turns.
+
+    def begin_turn(self, now: float) -> None:
+        """now: by the clock of the event loop."""
+        enough = self.announced - self._asked_count >= _ASK_AT_ONCE
+        self._may_ask, self._has_asked = enough or now >= self._next_ask_at, False
+
+    def end_turn(self, now: float) -> float | None:
+        """When there has to be another one, if there is something that was held back."""
+        if self._has_asked:
+            self._next_ask_at = now + _ASK_INTERVAL_S
+        held_back = not self._may_ask and self.announced > self._asked_count
+        return self._next_ask_at if held_back else None
 
     # What it shows.
 
     @property
     def ready(self) -> int:
         """See ShareAccess."""
-        return max(0, self.announced - self._asked_count)
+        return max(0, self.announced - self._asked_count) if self._may_ask else 0
 
     @property
     def in_flight(self) -> int:
@@ -74,6 +96,7 @@ class RemoteShare:
         """See ShareAccess; what it gives comes soon, or the credit comes back."""
         count = min(count, self.ready)
         if count:
+            self._has_asked = True
             self._consumers[consumer.number] = consumer
             self._asked[consumer.number] += count
             self._asked_count += count

@@ -27,6 +27,8 @@ from trackd.wire.share_messages import Command, Outbox, Report, commands_in, fig
 _FIGURES_INTERVAL_S = 1.0
 # The leader is told that more is ready only if it knows of less than this.
 _READY_ENOUGH = 1_024
+# How often it is told, if it is little each time.
+_READY_INTERVAL_S = 0.001
 # Changes of one report.
 GIVEN_BYTES_MAX = 64 << 10
 
@@ -98,6 +100,8 @@ class _Work:
         self._wake = asyncio.Event()
         # What the leader knows of each partition: so many are ready.
         self._told_ready = dict.fromkeys(self._shares, 0)
+        # Whether it has just told of some.
+        self._resting = False
         # Who took something where.
         self._takers: set[tuple[Share, int]] = set()
         # Asked and not answered yet.
@@ -151,14 +155,29 @@ class _Work:
             now_ms = self._now_ms()
             if self._branch.read_on(now_ms):
                 self._wake.set()
-            for number, share in self._shares.items():
-                known = self._told_ready[number]
-                if known < min(share.ready, _READY_ENOUGH):
-                    self._told_ready[number] = share.ready
-                    self._outbox.put(report(Report.READY, partition=number, ready=share.ready))
+            self._announce()
             self._branch.set_timer(now_ms)
             # Others of this loop have their turn, ingest first of all.
             await asyncio.sleep(0)
+
+    def _announce(self) -> None:
+        """Tells what is ready: at once after a rest, but not for every single change."""
+        more = [
+            share
+            for number, share in self._shares.items()
+            if self._told_ready[number] < min(share.ready, _READY_ENOUGH)
+        ]
+        if not more or self._resting:
+            return
+        for share in more:
+            self._told_ready[share.number] = share.ready
+            self._outbox.put(report(Report.READY, partition=share.number, ready=share.ready))
+        self._resting = True
+        asyncio.get_running_loop().call_later(_READY_INTERVAL_S, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._wake.set()
 
     def _late(self, partition: int, late: Late) -> None:
         self._outbox.put(
