@@ -45,9 +45,10 @@ def kill_worker(server: ServerProcess, number: int) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended; a zombie has."""
+    """Whether the process has ended; a zombie has, once none of its threads holds its files."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        is_zombie = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return is_zombie and len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
     except OSError:
         return True
 
