@@ -331,6 +331,8 @@ async def test_a_server_that_dies_keeps_its_endpoints(
         await stage.notifier()
         await stage.scan(scan_of(first, "PICKED_UP"))
         await stage.settled([endpoint_id])
+        # What the subscription has heard is durable once its parked changes were listed.
+        assert await stage.parked(endpoint_id) == set()
         await asyncio.to_thread(server.kill)
         address = ("--grpc", server.grpc)
         await asyncio.to_thread(server.start, *address)
