@@ -204,6 +204,7 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, track
     [
         ("shipments.csv", 2, "--mapping FILE has to say"),
         ("nowhere.jsonl", 1, "No such file"),
+        ("./", 1, "trackd: .: Is a directory"),
         ("scans.jsonl --mapping nowhere.toml", 2, "cannot be read"),
         ("scans.jsonl --mapping scans.jsonl", 2, "is not TOML"),
         ("scans.jsonl --batch-events 1001", 2, "--batch-events"),

@@ -88,8 +88,9 @@ def command(
 ) -> None:
     """Send scans from a file: JSON lines, or CSV with a mapping. Either may be gzip.
 
-    A line of JSON is one event, with the field names of ScanEvent and codes by name or number. A
-    row of CSV is what --mapping makes of it, often several events.
+    A line of JSON is one event, with the field names of ScanEvent (as in the contract, or as
+    protobuf's own JSON has them) and codes by name or number. A row of CSV is what --mapping makes
+    of it, often several events.
 
     Sending a file twice does no harm: what is there already counts as a duplicate. After Ctrl-C, a
     crash or a lost server the same command goes on where the acknowledged part ended. Bad lines
@@ -131,7 +132,7 @@ def _run(job: "Job") -> "Outcome":
     except MappingError as error:
         fail(str(error), code=USAGE)
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename or job.path}: {error.strerror}")
     except TrackdError as error:
         fail(explain(error, server=job.server))
     except KeyboardInterrupt:

@@ -94,6 +94,7 @@ async def _run(job: Job, say: Callable[[str], None]) -> Outcome:
     mapping = read_mapping(job.mapping) if job.mapping else None
     reader = BatchReader(job.path, mapping=mapping, batch_events_max=job.batch_events_max)
     try:
+        await reader.begin()
         async with Admin(job.server) as admin:
             data_set_id = (await admin.get_topology()).data_set_id
         start = _start(job, say, data_set_id=data_set_id, compressed=reader.compressed)
