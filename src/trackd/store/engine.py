@@ -205,7 +205,7 @@ def _translated(error: Exception) -> StoreError:
         return WriteStalled(text)
     if "LOCK" in text and ("lock" in text or "Resource temporarily" in text):
         return DirectoryInUse(text)
-    if text.startswith("Corruption"):
+    if text.startswith(("Corruption", "IO error: No such file")):
         return DataDamaged(text)
     return StorageFailed(text)
 
