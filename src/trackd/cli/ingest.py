@@ -45,14 +45,16 @@ Rejected = Annotated[
     typer.Option(
         metavar="FILE",
         help="Where to list what was not stored: line number, reason, text."
-        " [dim]Default: FILE.rejected.jsonl[/dim]",
+        " [dim]Default: FILE.rejected.jsonl, in the working directory where that cannot be"
+        " written[/dim]",
     ),
 ]
 State = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where to keep how far the file was sent. [dim]Default: beside the file[/dim]",
+        help="Where to keep how far the file was sent. [dim]Default: beside the file, in the"
+        " working directory where that cannot be written[/dim]",
     ),
 ]
 FromStart = Annotated[bool, typer.Option("--from-start", help="Forget how far the file was sent.")]
