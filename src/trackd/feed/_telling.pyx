@@ -6,6 +6,7 @@ The Python ones say what these do; tests hold them equal. A change keeps its eve
 its texts stand in them: of most changes nothing is ever asked but the wire form.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t, uint64_t
@@ -84,8 +85,13 @@ cdef inline Bytes _data(object value) noexcept:
     return <Bytes>PyBytes_AS_STRING(value)
 
 
+@cython.no_gc
 cdef class LoggedChange:
-    """change.LoggedChange."""
+    """change.LoggedChange.
+
+    Not looked at when garbage is collected: there are many, and nothing that a source refers to
+    refers to a change.
+    """
 
     cdef readonly uint64_t position, recorded_at_ms
     cdef readonly int marks, milestone_before, milestone, flags_before, flags

@@ -31,11 +31,13 @@ _ENTRIES_AT_A_TIME = 1_000
 # Changes that a watch may hold, and for how long, before it is sent away.
 HELD_CHANGES_MAX = 8_192
 HELD_S_MAX = 1.0
-# How long the teller waits after it told something, so that several commits are told together.
-_PAUSE_S = 0.004
 # How far waves are apart: so much for each watch at the end, up to the most.
 _WAVE_S_PER_WATCH = 0.0005
 WAVE_S_MAX = 0.1
+# How long the teller waits after it told something, so that several commits are told together: so
+# long, and a part of a wave.
+_PAUSE_S = 0.004
+_PAUSES_PER_WAVE = 5
 # Watches that are woken in one turn of the event loop.
 _WOKEN_AT_A_TIME = 50
 _TICK_S_MAX = 0.5
@@ -130,6 +132,11 @@ class Live:
         return [one.feed.newest_position for one in self.partitions]
 
     @property
+    def _apart_s(self) -> float:
+        """How far waves are apart."""
+        return min(len(self._at_end) * _WAVE_S_PER_WATCH, WAVE_S_MAX)
+
+    @property
     def is_caught_up(self) -> bool:
         """Whether everything durable so far was given to whoever is at the end."""
         return all(
@@ -157,8 +164,7 @@ class Live:
 
     def wake_in_turn(self, watch: Listener) -> None:
         """Wakes a watch that holds something now: at once, or with the next wave."""
-        apart_s = min(len(self._at_end) * _WAVE_S_PER_WATCH, WAVE_S_MAX)
-        now = time.monotonic()
+        apart_s, now = self._apart_s, time.monotonic()
         if now - watch.told_at > apart_s:
             watch.wake()
             return
@@ -201,7 +207,8 @@ class Live:
             if self._at_end:
                 self._positions[index] = run.last_position
             is_at_end = run.last_position == run.newest_position
-            await asyncio.sleep(_PAUSE_S if run.changes and is_at_end else 0)
+            pause = max(_PAUSE_S, self._apart_s / _PAUSES_PER_WAVE)
+            await asyncio.sleep(pause if run.changes and is_at_end else 0)
 
     def _dispatch(self, index: int, run: FeedRun) -> None:
         for watch in list(self._wanted.everything):
