@@ -4,10 +4,9 @@ Watches at the end are kept by what they want (wanted.py). A watch holds what it
 tells it; one that holds too much or for too long is sent away, and reads on from its own place by
 itself until it is at the end again. So a stuck reader costs nobody anything.
 
-With many watches it is the messages that cost, each of them the more the more it comes alone. So
-those that hear often are told in waves, all at once: the more watches, the further apart. A watch
-that was not told anything since the wave before, or holds as much as goes into a message, is told at
-once.
+With many watches it is the messages that cost, and more so those that come alone. So whoever hears
+often is told in waves, all at once: the more watches, the further apart. A watch that was told
+nothing since the wave before, or that holds what goes into a message, is told at once.
 
 While nobody is at the end, nothing is read or taken apart here.
 """

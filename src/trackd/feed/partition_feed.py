@@ -31,9 +31,9 @@ _compiled = compiled.load("trackd.feed._telling")
 
 # What a change costs in memory once it is taken apart and its wire bytes are made.
 _CHANGE_BYTES = 900
-# Changes of blocks that were taken apart, for whoever reads the same next. Only so many: memory that
-# is used again while it is in the processor's cache costs half of what other memory does, and who
-# comes later takes a block apart once more for 0.2 µs a change.
+# Changes of blocks that were taken apart, for whoever reads the same next. Only so many: memory is
+# the cheaper the sooner it is used again, and who comes later takes a block apart once more for
+# 0.2 µs a change.
 _APART_CHANGES_MAX = 4_096
 # Log bytes that one look into the engine takes, and that are kept of such looks for whoever reads
 # the same blocks next: readers that are behind often go side by side, and a small run ends within a

@@ -118,7 +118,10 @@ class FeedService:
         # Those who are told together are mostly at one place.
         if told.place != self._last_place:
             token = resume_tokens.token(self._data_set_id, told.place).encode()
-            self._last_place, self._last_token = told.place, b"".join((_RESUME_TOKEN, varint(len(token)), token))
+            self._last_place, self._last_token = (
+                told.place,
+                b"".join((_RESUME_TOKEN, varint(len(token)), token)),
+            )
         end = self._last_token
         if not told.run:
             return _CAUGHT_UP + end
