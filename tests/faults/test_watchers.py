@@ -39,8 +39,12 @@ async def _watched_through_kills(serve: Serve, rng: random.Random, rounds: int) 
         await asyncio.to_thread(server.start)
         watching = [asyncio.ensure_future(each.keep_watching(server.grpc)) for each in watchers]
         fleet.new_waybills()
+        written = len(ledger.acknowledged) + 100
         async with fleet.at_work(server.grpc):
             await asyncio.sleep(rng.uniform(0.1, 0.5))
+            async with asyncio.timeout(60):
+                while len(ledger.acknowledged) <= written:  # noqa: ASYNC110 (nobody tells)
+                    await asyncio.sleep(0.02)
             server.kill()
         for each in watching:
             each.cancel()

@@ -47,7 +47,7 @@ async def running(live: Live) -> AsyncIterator[Live]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Returns once it does, which must be soon."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 (what is waited for has no event)
             await asyncio.sleep(0.002)
 
@@ -166,7 +166,7 @@ async def test_every_pace_and_filter_is_told_all_of_it_once(
         newest = clocked.partition.feed.newest_position
         for reader in readers:
             wanted = everything(clocked, reader.watch.filter)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while reader.positions != wanted:
                     assert reader.positions == wanted[: len(reader.positions)]
                     await asyncio.sleep(0.005)
@@ -209,7 +209,7 @@ async def test_etcd_lost_on_starvation(clocked: Clocked, monkeypatch: pytest.Mon
             await asyncio.sleep(0.02)
         await quick.until(600)
         assert quick.positions == everything(clocked)
-        assert starved.state == "behind"
+        await eventually(lambda: starved.state == "behind")
         assert starved._heard == type(starved._heard)()
         found: list[int] = []
         while len(found) < len(quick.positions):
@@ -281,7 +281,7 @@ async def test_etcd_progress_in_step(clocked: Clocked) -> None:
         told_up_to, heartbeats = 0, 0
         for _ in range(12):
             scanning = asyncio.ensure_future(scans(clocked, 40, chance))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while heartbeats < 2 or not scanning.done():
                     told = await watch.next()
                     assert told is not None
@@ -393,7 +393,7 @@ async def test_a_stop_ends_every_watch(clocked: Clocked) -> None:
         readers = [Reader(live), Reader(live, Filter.of(waybill_numbers=["SF9999999999"]))]
         await asyncio.gather(*(reader.until(20) for reader in readers))
         live.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(reader.task for reader in readers))
         for reader in readers:
             reader.watch.close()
