@@ -36,7 +36,9 @@ async def measure_watch(bench: Bench) -> Outcome:
     """
     scale = bench.scale
     watchers = ("--number", str(scale.watchers), "--filtered")
-    alone_us, one_us, many_us = [], [], []
+    alone_us: list[float] = []
+    one_us: list[float] = []
+    many_us: list[float] = []
     one_told: list[Told] = []
     many_told: list[Told] = []
     with bench.server("watch") as server:

@@ -5,6 +5,7 @@ Among them etcd's published list of what its watches once did wrong.
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -376,6 +377,31 @@ async def test_a_stuck_watch_holds_next_to_nothing(clocked: Clocked) -> None:
         assert not watch._heard
         assert live.figures.fell_behind == 1
         watch.close()
+
+
+async def test_who_hears_often_waits_for_the_wave(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little waits, so that more comes together; what fills a message does not."""
+    monkeypatch.setattr(live_module, "_WAVE_S_PER_WATCH", 3_600.0)
+    monkeypatch.setattr(live_module, "WAVE_S_MAX", 3_600.0)
+    monkeypatch.setattr(live_module, "_PAUSES_PER_WAVE", 1_000_000)
+    monkeypatch.setattr(live_module, "HELD_S_MAX", 3_600.0)
+    monkeypatch.setattr("trackd.feed.watch._ENOUGH_CHANGES", 60)
+    chance = random.Random(9)
+    async with running(clocked.live()) as live:
+        reader = Reader(live)
+        await eventually(lambda: bool(reader.caught_up))
+        live._wave_at = time.monotonic()
+        await scans(clocked, 20, chance)
+        await eventually(lambda: reader.watch._held > 0)
+        assert reader.positions == []
+        await scans(clocked, 300, chance)
+        await eventually(lambda: len(reader.positions) >= 60)
+        await eventually(lambda: live.position(0) == 320)
+        live._wave_now()
+        await eventually(lambda: reader.positions == everything(clocked))
+        await reader.ended()
 
 
 async def test_nobody_at_the_end_costs_nothing(clocked: Clocked) -> None:

@@ -24,7 +24,7 @@ _LOSING = ("--feed-retention-age-s", "1")
 async def _progress(subscriptions: Subscriptions, wanted: Any) -> pb.SubscriptionProgress:
     """The first progress that is as wanted."""
     async with asyncio.timeout(60):
-        while not wanted(found := (await subscriptions.get(_NAME)).progress):
+        while not wanted(found := (await subscriptions.get(_NAME)).progress):  # noqa: ASYNC110 (only a server knows)
             await asyncio.sleep(0.05)
     return found
 
