@@ -36,7 +36,7 @@ WAVE_S_MAX = 0.1
 # How long the teller waits after it told something, so that several commits are told together: so
 # long, and a part of a wave.
 _PAUSE_S = 0.004
-_PAUSES_PER_WAVE = 5
+_PAUSES_PER_WAVE = 10
 # Watches that are woken in one turn of the event loop.
 _WOKEN_AT_A_TIME = 50
 _TICK_S_MAX = 0.5
