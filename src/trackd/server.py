@@ -110,9 +110,9 @@ class Server:
         self._registry = CollectorRegistry()
         self._metrics = ProcessMetrics(self._registry)
         call_metrics = CallMetrics(self._registry)
-        self._calls = Calls(call_metrics)
+        self._calls = Calls(call_metrics, on_call=self._turns.call_came)
         # Calls of other workers, which are answered for a while longer when all are stopped.
-        self._peer_calls = Calls(call_metrics)
+        self._peer_calls = Calls(call_metrics, on_call=self._turns.call_came)
         self._door: Door | None = None
 
     @contextlib.asynccontextmanager

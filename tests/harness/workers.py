@@ -45,9 +45,13 @@ def kill_worker(server: ServerProcess, number: int) -> int:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended; a zombie has."""
+    """Whether the process has ended: a zombie has, once its last thread has.
+
+    Until then its files are open and its locks are held, whatever its first thread shows.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(list(Path(f"/proc/{pid}/task").iterdir())) <= 1
     except OSError:
         return True
 

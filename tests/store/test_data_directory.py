@@ -74,6 +74,16 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     assert opened(tmp_path) == first.manifest
 
 
+def test_a_start_waits_for_one_that_is_on_its_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed process holds the lock for a moment longer; that is not "in use"."""
+    first = DataDirectory(tmp_path, 1, 1)
+    # It goes while the other one waits for it.
+    monkeypatch.setattr("trackd.store.data_directory.time.sleep", lambda _: first.close())
+    assert opened(tmp_path) == first.manifest
+
+
 def test_an_error_does_not_keep_the_directory_locked(tmp_path: Path) -> None:
     """Whoever asked for the wrong number may ask again."""
     opened(tmp_path, 2)

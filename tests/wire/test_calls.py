@@ -66,6 +66,21 @@ def counted(registry: CollectorRegistry, status: str) -> float:
     return registry.get_sample_value("grpc_server_call_duration_seconds_count", labels) or 0
 
 
+async def test_each_call_is_told_of_as_it_is_taken_in(registry: CollectorRegistry) -> None:
+    """Before it does anything, and also if it is refused: work that is to wait for calls waits."""
+    told: list[str] = []
+    calls = Calls(CallMetrics(registry), on_call=lambda: told.append("came"))
+
+    async def behaviour(_request: bytes, _context: object) -> bytes:
+        told.append("began")
+        return b""
+
+    await calls.around("S/M", Limit("calls", 1), behaviour)(b"", Context())
+    with pytest.raises(Aborted):
+        await calls.around("S/M", Limit("calls", 0), behaviour)(b"", Context())
+    assert told == ["came", "began", "came"]
+
+
 async def test_one_call_too_many_is_told_to_come_back(
     calls: Calls, registry: CollectorRegistry
 ) -> None:

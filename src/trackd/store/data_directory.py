@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ from trackd.store.errors import DirectoryInUse, StorageFailed, WrongData
 
 FORMAT_VERSION = 1
 PARTITIONS_MAX = 256
+# How long a directory may be in use before a start gives up: a process that was killed is a moment
+# from being gone, and a restart that follows at once must not be told that the data is in use.
+_LOCK_WAIT_S = 1.0
+_LOCK_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +145,18 @@ def _locked(path: Path) -> int:
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageFailed(f"{path}: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise DirectoryInUse(f"{path} is in use by another process") from error
-    return lock
+    # A process that was killed holds its lock until the last of its threads is gone.
+    gives_up_at = time.monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > gives_up_at:
+                os.close(lock)
+                raise DirectoryInUse(f"{path} is in use by another process") from error
+            time.sleep(_LOCK_POLL_S)
+        else:
+            return lock
 
 
 def sync_directory(path: Path) -> None:

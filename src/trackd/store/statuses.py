@@ -66,11 +66,12 @@ class StatusTable:
         rows_max = write_back_events + cache_bytes // (STATUS_HEAD.size + ROW_OVERHEAD_BYTES)
         self.rows: plain.Rows = Rows(rows_max if presized else 0)
         self.checkpoint = checkpoint
-        # Keys by the plan that dirtied them: its first position.
-        self._dirty: deque[tuple[int, list[bytes]]] = deque()
+        # Keys by the plan that dirtied them: its first position. Tuples of bytes are nothing to the
+        # garbage collector; a million keys in lists stopped everything for 40 ms now and then.
+        self._dirty: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self.dirty_count = 0
         # Keys in the order in which to forget them, with the checkpoint when they were clean.
-        self._clean: deque[tuple[int, list[bytes]]] = deque()
+        self._clean: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._clean_listed = 0
         self._mean_length = float(STATUS_HEAD.size)
 
@@ -116,7 +117,7 @@ class StatusTable:
         `dirty_since`.
         """
         self.rows.update(changed)
-        self._dirty.append((first_position, dirtied))
+        self._dirty.append((first_position, tuple(dirtied)))
         self.dirty_count += len(dirtied)
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
@@ -159,7 +160,7 @@ class StatusTable:
     def _cleaned(self, keys: list[bytes], length: int) -> None:
         """These rows may be forgotten, once others are colder no more."""
         self._mean_length += (length / len(keys) - self._mean_length) * _MEAN_WEIGHT
-        self._clean.append((self.checkpoint, keys))
+        self._clean.append((self.checkpoint, tuple(keys)))
         self._clean_listed += len(keys)
         rows_max = int(self._cache_bytes / (self._mean_length + ROW_OVERHEAD_BYTES))
         listed_max = rows_max * _CLEAN_LIST_FACTOR
@@ -168,9 +169,9 @@ class StatusTable:
         ):
             self._forget(*self._clean.popleft())
 
-    def _forget(self, checkpoint: int, keys: list[bytes]) -> None:
+    def _forget(self, checkpoint: int, keys: tuple[bytes, ...]) -> None:
         """Forgets those of these rows that were not dirtied since the checkpoint was there."""
         self._clean_listed -= len(keys)
-        for key, row in zip(keys, self.rows.get_all(keys), strict=True):
+        for key, row in zip(keys, self.rows.get_all(list(keys)), strict=True):
             if row is not None and status_dirty_since(row) <= checkpoint:
                 del self.rows[key]

@@ -26,8 +26,10 @@ _log = structlog.get_logger()
 class Calls:
     """The calls that are running."""
 
-    def __init__(self, metrics: CallMetrics) -> None:
+    def __init__(self, metrics: CallMetrics, on_call: Callable[[], None] = lambda: None) -> None:
+        """on_call: told of each call that is taken in."""
         self._metrics = metrics
+        self._on_call = on_call
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,6 +90,7 @@ class Calls:
         return answer
 
     def _enter(self) -> None:
+        self._on_call()
         self._running += 1
         self._idle.clear()
 
