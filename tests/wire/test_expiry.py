@@ -7,6 +7,8 @@ after a crash would need keep their log, so nothing can expire before the first 
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.conftest import Serve
 from tests.wire.caller import Caller, scan_event
 from trackd.client.consumer import Consumer, ConsumerOptions
@@ -42,6 +44,7 @@ async def _delivered(address: str, last: int) -> list[int]:
     return positions
 
 
+@pytest.mark.torture
 async def test_retention_under_an_idle_subscription(serve: Serve) -> None:
     """It is alarmed before anything is lost; what is lost is counted; what it had read and what
     is kept are delivered in order, and it goes on with what comes.
