@@ -333,12 +333,16 @@ class RocksEngine:
         read_options.set_prefix_same_as_start(True)
         iterator = self._families[table].iter(read_options)
         iterator.seek(max(start, prefix))
-        while iterator.valid():
-            key: bytes = iterator.key()
+        # Looked up once: a timeline is read row by row, and this is most of what a row costs.
+        is_valid, key_of, value_of, move = (
+            iterator.valid, iterator.key, iterator.value, iterator.next,
+        )  # fmt: skip
+        while is_valid():
+            key: bytes = key_of()
             if not key.startswith(prefix):
                 break
-            yield key, iterator.value()
-            iterator.next()
+            yield key, value_of()
+            move()
         self._ended_well(table, iterator)
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Answers.status of wire/answers.py, compiled: a ShipmentStatus from a status row."""
+"""The loops of wire/answers.py, compiled: a ShipmentStatus from a status row, rows joined to an answer."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
@@ -42,6 +42,8 @@ cdef enum:
     POSITION = 8
     # What everything but the texts and the last event takes at most.
     NUMBERS_MAX = 160
+    # A tag and the length of a text.
+    HEAD_MAX = 11
 
 if HEAD != STATUS_HEAD.size:
     raise ImportError("the compiled answers are of another format: install trackd anew")
@@ -84,3 +86,19 @@ def encode_status(bytes prefix, bytes number, bytes row):
     memcpy(out, digits + digit, DIGITS_MAX - digit)
     out += DIGITS_MAX - digit
     return PyBytes_FromStringAndSize(<char*>begin, out - begin)
+
+
+def runs(int field, list texts):
+    """Each of the texts as a length-delimited field of that number; joined."""
+    cdef Py_ssize_t size = 0
+    cdef unsigned char* out
+    cdef bytes text
+    for text in texts:
+        size += PyBytes_GET_SIZE(text) + HEAD_MAX
+    buffer = PyBytes_FromStringAndSize(NULL, size)
+    out = <unsigned char*>PyBytes_AS_STRING(buffer)
+    for text in texts:
+        out = write_text(out, field, <Bytes>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    return PyBytes_FromStringAndSize(
+        PyBytes_AS_STRING(buffer), out - <unsigned char*>PyBytes_AS_STRING(buffer)
+    )

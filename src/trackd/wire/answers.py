@@ -101,20 +101,28 @@ def one_status(status: bytes) -> bytes:
     return _delimited(_FIELD_1, status)
 
 
-def many_statuses(statuses: Iterable[bytes], missing: Iterable[str]) -> bytes:
+def many_statuses(statuses: list[bytes], missing: Iterable[str]) -> bytes:
     """A BatchGetStatusResponse."""
-    parts = [_delimited(_FIELD_1, status) for status in statuses]
+    parts = [_runs_of_field_1(statuses)]
     parts += [_delimited(_FIELD_2, number.encode()) for number in missing]
     return b"".join(parts)
 
 
-def timeline(events: Sequence[bytes], next_page_token: str, status: bytes) -> bytes:
+def timeline(events: list[bytes], next_page_token: str, status: bytes) -> bytes:
     """A GetTimelineResponse."""
-    parts = [_delimited(_FIELD_1, event) for event in events]
+    parts = [_runs_of_field_1(events)]
     if next_page_token:
         parts.append(_delimited(_FIELD_2, next_page_token.encode()))
     parts.append(_delimited(_FIELD_3, status))
     return b"".join(parts)
+
+
+def _runs_of_field_1(texts: list[bytes]) -> bytes:
+    """Each of them as field 1. `_writing.runs` is the same, compiled."""
+    if _compiled:
+        joined: bytes = _compiled.runs(1, texts)
+        return joined
+    return b"".join([_delimited(_FIELD_1, text) for text in texts])
 
 
 def _rejections(rejections: Sequence[tuple[int, Fault]]) -> list[Rejection]:

@@ -28,6 +28,7 @@ from trackd.wire.errors import CallError, invalid, malformed
 BATCH_WAYBILLS_MAX = 500
 PAGE_SIZE_MAX = 500
 PAGE_SIZE_DEFAULT = 100
+_ORDERS = frozenset(TimelineOrder.values())
 # What an answer holds beside its events: the status, whose last event may be as large as any, and a
 # token.
 _ANSWER_RESERVE_BYTES = 128 << 10
@@ -106,7 +107,7 @@ class TrackingService:
         if not 0 <= asked.page_size <= PAGE_SIZE_MAX:
             message = f"must be 0-{PAGE_SIZE_MAX}, not {asked.page_size}"
             raise invalid("page_size", message, limit=PAGE_SIZE_MAX)
-        if asked.order not in TimelineOrder.values():
+        if asked.order not in _ORDERS:
             raise invalid("order", f"{asked.order} is not a TimelineOrder")
         newest_first = asked.order == TIMELINE_ORDER_NEWEST_FIRST
         after = _order_in(asked.page_token, number, newest_first) if asked.page_token else None
