@@ -120,6 +120,9 @@ async def _killed_with_consumers(serve: Serve, rng: random.Random, rounds: int) 
         async with fleet.at_work(server.grpc):
             async with crew.at_work(server.grpc, dying=True):
                 await asyncio.sleep(rng.uniform(0.1, 0.4))
+                async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                    while not crew.deaths:  # noqa: ASYNC110 (they die unheard)
+                        await asyncio.sleep(0.02)
             await _make_sure(server.grpc, crew)
             async with crew.at_work(server.grpc):
                 await asyncio.sleep(rng.uniform(0.05, 0.4))
