@@ -31,7 +31,7 @@ class Scale:
     long_waybills: int = 2_000_000
     flushes: int = 500
     watch_rate: float = 50_000
-    watch_seconds: float = 10
+    watch_seconds: float = 5
     watchers: int = 200
     catch_up_events: int = 1_000_000
     loss_seconds: float = 10
@@ -57,7 +57,7 @@ SHORT = Scale(
     long_waybills=20_000,
     flushes=20,
     watch_rate=5_000,
-    watch_seconds=1,
+    watch_seconds=0.4,
     watchers=20,
     catch_up_events=20_000,
     loss_seconds=1,

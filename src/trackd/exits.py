@@ -6,3 +6,4 @@ FAILED = 1
 # was acknowledged.
 IN_USE = 75
 DATA_BEHIND = 78
+DATA_BEHIND_ADVICE = "restore a backup; or start once with --unsafe-accept-data-loss"

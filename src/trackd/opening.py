@@ -15,7 +15,7 @@ from trackd.partition import Partition, PartitionOptions, refuse_if_behind
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory, sync_directory
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
-from trackd.store.errors import StorageFailed
+from trackd.store.errors import DataDamaged, StorageFailed
 from trackd.store.mark import read_mark
 from trackd.store.space import SpaceGuard
 from trackd.store.wal import defuse
@@ -31,7 +31,7 @@ def open_directory(
     """The data directory, which this process has to itself meanwhile.
 
     inherited_lock: of a supervisor, which then has it, and has done all that is done once. Raises
-    DirectoryInUse, WrongData or StorageFailed.
+    DirectoryInUse, WrongData, DataBehind or StorageFailed.
     """
     directory = DataDirectory(
         settings.data,
@@ -40,9 +40,10 @@ def open_directory(
         inherited_lock=inherited_lock,
     )
     try:
-        if settings.unsafe_accept_data_loss and inherited_lock is None:
-            directory.become_another_data_set()
-            _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
+        if inherited_lock is None:
+            directory.begin(accept_data_loss=settings.unsafe_accept_data_loss)
+            if settings.unsafe_accept_data_loss:
+                _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
         logs.salt_waybills(directory.manifest.data_set_id)
         yield directory
     finally:
@@ -121,18 +122,24 @@ def _partition_options(settings: Settings, count: int) -> PartitionOptions:
 def _look_first(
     number: int, directory: DataDirectory, options: EngineOptions, cache: SharedCache
 ) -> None:
-    """Raises DataBehind while everything that is left of a partition is still there.
+    """Raises DataBehind or DataDamaged while all that is left of a partition is still there.
 
     Opening for writing lets go of what stands behind a damage in the log, and with it of what could
     still be saved.
     """
-    path = directory.partition_path(number)
+    path, acknowledged = directory.partition_path(number), read_mark(directory.mark_path(number))
     if not (path / "CURRENT").exists():
         return
     defuse(path)
-    engine = RocksEngine(path, options, cache, read_only=True)
     try:
-        refuse_if_behind(number, engine, read_mark(directory.mark_path(number)))
+        engine = RocksEngine(path, options, cache, read_only=True)
+    except DataDamaged as error:
+        raise DataDamaged(
+            f"partition {number}, acknowledged up to position {acknowledged or 0}, cannot be"
+            f" opened: {error}"
+        ) from error
+    try:
+        refuse_if_behind(number, engine, acknowledged)
     finally:
         engine.close()
 

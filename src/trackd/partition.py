@@ -247,7 +247,15 @@ class Partition:
 
     def retention(self, kept: KeptLog) -> LogRetention:
         """What trims its log."""
-        return LogRetention(self.engine, self.feed, self.statuses, kept)
+
+        async def write_back(position: int) -> None:
+            committer = self.committer
+            while self.statuses.checkpoint < position and not committer.space_is_low:
+                if not committer.write_back():
+                    return
+                await asyncio.sleep(0)
+
+        return LogRetention(self.engine, self.feed, self.statuses, kept, write_back=write_back)
 
     def bytes_on_disk(self) -> int:
         """The size of the partition's files. Blocks: call it from a thread."""

@@ -81,9 +81,7 @@ async def run(settings: Settings, membership: Membership | None = None) -> int:
         _log.error(str(error))
         return EXIT_IN_USE
     except (DataBehind, DataDamaged) as error:
-        _log.error(
-            str(error), advice="restore a backup; or start once with --unsafe-accept-data-loss"
-        )
+        _log.error(str(error), advice=exits.DATA_BEHIND_ADVICE)
         return EXIT_DATA_BEHIND
     except WrongData as error:
         _log.error(str(error))

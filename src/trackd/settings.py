@@ -241,7 +241,7 @@ class Settings(ProcessSettings):
         2_000,
         FEED,
         "WatchChanges streams open at once; beyond it a new one ends with RESOURCE_EXHAUSTED and"
-        " RetryInfo.",
+        " RetryInfo. One whose caller never reads takes less than 256 KiB.",
         ge=1,
         le=100_000,
     )

@@ -61,12 +61,13 @@ def verify(data: Path, *, waybills_at_a_time: int = WAYBILLS_AT_A_TIME) -> Repor
     """Verifies the data directory `data`, which no server may have open.
 
     Yields what is wrong as it is found, and in between how far it got; without a Finding all is
-    well. Raises DirectoryInUse, WrongData or StorageFailed.
+    well. Raises DirectoryInUse, WrongData, DataBehind or StorageFailed.
     """
     if not (data / "manifest.json").exists():
         raise WrongData(f"{data} is not a data directory: it has no manifest.json")
     directory = DataDirectory(data, None, default_count=1)
     try:
+        directory.refuse_if_incomplete()
         for number in range(directory.manifest.partition_count):
             yield from _verify_partition(number, directory, waybills_at_a_time)
     finally:

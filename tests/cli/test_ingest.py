@@ -175,6 +175,22 @@ def test_standard_input_plain_or_compressed(trackd: Trackd, tmp_path: Path) -> N
     assert counts(again.document) == (0, 700, 0)
 
 
+def test_a_directory_that_takes_no_files_is_sent_from_all_the_same(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would stand beside the file stands in the working directory."""
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "scans.jsonl").write_bytes(jsonl(scan("RO-1", 1), b"x"))
+    monkeypatch.chdir(tmp_path)
+    writable = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != there and writable(path, mode))
+    ran = run_here("ingest", there / "scans.jsonl", env={"TRACKD_SERVER": server.grpc})
+    assert (ran.code, "1 accepted" in ran.out) == (0, True), ran
+    assert [path.name for path in there.iterdir()] == ["scans.jsonl"]
+    assert [each["line"] for each in rejects(tmp_path / "scans.jsonl.rejected.jsonl")] == [2]
+
+
 def test_a_truncated_archive_fails_after_what_could_be_read(trackd: Trackd, tmp_path: Path) -> None:
     """Half a file is never taken for a whole one."""
     content = jsonl(*(scan(f"TRUNC-{n}", n, minutes=n) for n in range(3_000)))
@@ -204,6 +220,7 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, track
     [
         ("shipments.csv", 2, "--mapping FILE has to say"),
         ("nowhere.jsonl", 1, "No such file"),
+        ("./", 1, "trackd: .: Is a directory"),
         ("scans.jsonl --mapping nowhere.toml", 2, "cannot be read"),
         ("scans.jsonl --mapping scans.jsonl", 2, "is not TOML"),
         ("scans.jsonl --batch-events 1001", 2, "--batch-events"),

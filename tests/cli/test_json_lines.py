@@ -1,16 +1,21 @@
 """A line of JSON becomes exactly the event it says, or a fault that names the field."""
 
+import codecs
+import io
+
 import orjson
 import pytest
+from google.protobuf import json_format
 
 from tests.cli.lines import scan
 from trackd.cli.documents import document
-from trackd.cli.files.json_lines import event_of
+from trackd.cli.files.json_lines import event_of, records
+from trackd.cli.files.reading import Lines
 from trackd.cli.files.records import UnusableError
 from trackd.domain.vocabulary import EventCode, Reason, ReceivedBy
 from trackd.simulator.simulation import Simulation
 from trackd.simulator.wire import scan_event
-from trackd.v1.event_pb2 import ScanEvent
+from trackd.v1.event_pb2 import Receipt, ScanEvent
 
 
 def test_what_track_prints_is_what_ingest_reads() -> None:
@@ -53,7 +58,7 @@ def test_numbers_may_be_texts_and_null_is_absent() -> None:
     [
         (b"{", "UNPARSABLE", ""),
         (b"[]", "UNPARSABLE", ""),
-        (b'{"eventId":"1"}', "UNPARSABLE", "eventId"),
+        (b'{"eventID":"1"}', "UNPARSABLE", "eventID"),
         (b'{"receipt":{"by":1}}', "UNPARSABLE", "receipt.by"),
         (b'{"receipt":[]}', "UNPARSABLE", "receipt"),
         (b'{"code":"SOLD"}', "UNKNOWN_CODE", "code"),
@@ -76,3 +81,27 @@ def test_a_fault_names_the_field(line: bytes, reason: str, field: str) -> None:
         event_of(line)
     assert (unusable.value.fault.reason, unusable.value.fault.field) == (reason, field)
     assert unusable.value.fault.message
+
+
+def test_names_may_be_as_protobuf_writes_them() -> None:
+    """What json_format makes of an event is read back as the same event."""
+    event = ScanEvent(
+        event_id="1",
+        waybill_number="SF1234567890",
+        code=EventCode.DELIVERED,  # type: ignore[arg-type] # a number of the enum
+        occurred_at_ms=1_763_800_000_000,
+        next_facility_code="SHA-02",
+        receipt=Receipt(proof_sha256="0" * 64),
+        attributes={"someKey": "kept as it is"},
+    )
+    assert event_of(json_format.MessageToJson(event).encode()) == event
+    assert event_of(orjson.dumps(document(event))) == event
+
+
+def test_a_file_marked_as_utf_8_is_read_from_its_first_line_on() -> None:
+    """The mark is no part of the first event, and is none anywhere else."""
+    line = orjson.dumps(scan("SF1234567890", 1)) + b"\n"
+    marked = Lines(io.BufferedReader(io.BytesIO(codecs.BOM_UTF8 + line + codecs.BOM_UTF8 + line)))
+    first, second = records(marked)
+    assert (len(first.events), first.faults) == (1, ())
+    assert second.faults[0].reason == "UNPARSABLE"

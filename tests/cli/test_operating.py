@@ -110,6 +110,18 @@ def test_check_finds_nothing_where_all_is_well(trackd: Trackd, stopped: ServerPr
     assert (ran.code, ran.document) == (0, {"data": str(stopped.data), "findings": 0})
 
 
+def test_check_finds_the_directory_as_serve_does(trackd: Trackd, stopped: ServerProcess) -> None:
+    """By flag, environment or file; named twice, it is a slip."""
+    well, data = f"{stopped.data}: all is well\n", stopped.data
+    file = data.parent / "check.toml"
+    file.write_text(f'data = "{data}"\n')
+    assert trackd("check", "--data", data).out == well
+    assert trackd("check", env={"TRACKD_DATA": str(data)}).out == well
+    assert trackd("check", "--config", file).out == well
+    assert run_here("check", data, "--data", data).code == 2
+    assert "/nowhere.toml" in run_here("check", "--config", "/nowhere.toml").err
+
+
 def test_check_names_what_is_wrong(trackd: Trackd, stopped: ServerProcess) -> None:
     """Exit code 1, a line for each finding, and the same as documents."""
     tables = list((stopped.data / "partition-0000").glob("*.sst"))

@@ -132,3 +132,9 @@ def test_a_moment_is_told_to_its_largest_whole_unit(seconds: int, en: str, zh: s
     for language, told in ((Language.EN, en), (Language.ZH, zh)):
         at_ms = AT_MS - seconds * 1000
         assert relative_time(at_ms, now_ms=AT_MS, language=language) == told
+
+
+def test_a_number_that_is_no_text_is_a_slip(trackd: Trackd) -> None:
+    """As a terminal of another encoding gives it: exit code 2, and no traceback."""
+    ran = trackd("track", "\udcff\udcfe12")
+    assert (ran.code, ran.err) == (2, "trackd: what was asked for is not UTF-8\n")

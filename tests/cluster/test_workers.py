@@ -65,7 +65,7 @@ def append(address: str, numbers: list[str], event_id: str = "one") -> AppendEve
     """One batch with one scan for each of the waybills."""
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         answer: AppendEventsResponse = IngestServiceStub(channel).AppendEvents(
-            picked_up(numbers, event_id), timeout=10
+            picked_up(numbers, event_id), timeout=60
         )
     return answer
 

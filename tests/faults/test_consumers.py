@@ -22,6 +22,7 @@ _FLAGS = ("--partitions", "2", "--subscription-window-max", "1000")
 _SMALL = FleetOptions(scanners=3, readers=0, batch_events_max=60, pause_s_max=0.02)
 _POINTS = ("before_cursor_save", "after_cursor_save")
 _POINT_TIMEOUT_S = 30.0
+_DEATH_TIMEOUT_S = 60.0
 
 
 async def _killed_with_consumers(serve: Serve, rng: random.Random, rounds: int) -> None:
@@ -35,6 +36,9 @@ async def _killed_with_consumers(serve: Serve, rng: random.Random, rounds: int) 
         async with fleet.at_work(server.grpc):
             async with crew.at_work(server.grpc, dying=True):
                 await asyncio.sleep(rng.uniform(0.1, 0.4))
+                async with asyncio.timeout(_DEATH_TIMEOUT_S):
+                    while not crew.deaths:  # noqa: ASYNC110 (they die unheard)
+                        await asyncio.sleep(0.02)
             await make_sure(server.grpc, crew)
             async with crew.at_work(server.grpc):
                 await asyncio.sleep(rng.uniform(0.05, 0.4))

@@ -257,6 +257,19 @@ async def test_a_loss_of_what_was_acknowledged_is_refused(
         assert not left.lost
 
 
+def test_files_that_are_needed_to_start_are_gone(
+    serve: Serve, killed: _Killed, tmp_path: Path
+) -> None:
+    """RocksDB's own list of files: exit code 78, with how far was acknowledged."""
+    data = Path(shutil.copytree(killed.data, tmp_path / "data"))
+    for file in (data / _PARTITION).glob("MANIFEST-*"):
+        file.unlink()
+    server = serve(data=data, start=False)
+    assert server.refuse() == EXIT_DATA_BEHIND, server.log
+    acknowledged = killed.position.rpartition(".")[2]
+    assert f"acknowledged up to position {acknowledged}, cannot be opened" in server.log
+
+
 @pytest.mark.parametrize("damage", _WITHIN)
 def test_a_check_finds_a_loss_of_what_was_acknowledged(
     killed: _Killed, tmp_path: Path, damage: Damage

@@ -47,8 +47,9 @@ async def _work(fleet: Fleet, ledger: Ledger, server: ServerProcess) -> None:
     before = len(ledger.acknowledged)
     fleet.new_waybills()
     async with fleet.at_work(server.grpc):
-        await asyncio.sleep(0.3)
-    assert len(ledger.acknowledged) > before
+        async with asyncio.timeout(_FULL_TIMEOUT_S):
+            while len(ledger.acknowledged) == before:  # noqa: ASYNC110 (the ledger tells nobody)
+                await asyncio.sleep(0.02)
     assert set(fleet.ends) == {None}
 
 

@@ -147,7 +147,7 @@ async def test_what_is_not_grpc_is_hung_up_on(serve: Serve) -> None:
     async with grpc.aio.insecure_channel(server.grpc) as channel:
         request = GetTimelineRequest(waybill_number="NOBODY-1").SerializeToString()
         for _ in range(20):
-            timeline = _unary(channel, f"{TRACKING}/GetTimeline")(request, timeout=10)
+            timeline = _unary(channel, f"{TRACKING}/GetTimeline")(request, timeout=60)
             assert await _told(timeline) == Code.NOT_FOUND
     for writer in writers:
         writer.close()

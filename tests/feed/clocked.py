@@ -1,5 +1,6 @@
 """A partition on disk whose clock is set by hand, with journeys to fill it."""
 
+import shutil
 from pathlib import Path
 
 from tests.store.desk import NOON_MS, scan, scan_event
@@ -9,6 +10,8 @@ from trackd.feed.retention import KeptLog
 from trackd.finding import Finding
 from trackd.partition import Partition, PartitionOptions
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.keys import status_key
+from trackd.store.space import SpaceGuard
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.verify import PartitionCheck
 
@@ -32,6 +35,7 @@ class Clocked:
         )
         self.now_ms = NOON_MS
         self.failures: list[Exception] = []
+        self.space = SpaceGuard()
         self.partition = self.opened()
 
     def opened(self) -> Partition:
@@ -45,6 +49,7 @@ class Clocked:
             data_set_id="d",
             now_ms=lambda: self.now_ms,
             on_failure=self.failures.append,
+            space=self.space,
         )
 
     async def journeys(self, count: int) -> None:
@@ -84,6 +89,17 @@ class Clocked:
             waybills_at_a_time=1_000,
         )
         return [each for each in check.run() if isinstance(each, Finding)]
+
+    def row(self, number: int) -> bytes | None:
+        """The status of one of the journeys."""
+        return self.partition.statuses.get(status_key(f"SF{number:010}"))
+
+    async def crash(self) -> None:
+        """Goes on from what is on disk now, as if the process had just died."""
+        left = Path(shutil.copytree(self.path, self.path.with_name(f"{self.path.name}-left")))
+        await self.partition.close()
+        self.path = left
+        self.partition = self.opened()
 
     async def again(self) -> None:
         """A stop and a start."""

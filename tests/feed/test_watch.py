@@ -5,128 +5,20 @@ Among them etcd's published list of what its watches once did wrong.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.feed.clocked import Clocked
-from tests.store.desk import scan_event
-from trackd.domain.vocabulary import EventCode, Flag
+from tests.feed.readers import BEGINNING, Reader, eventually, everything, running, scans
+from trackd.domain.vocabulary import Flag
 from trackd.feed import live as live_module
 from trackd.feed.filters import ALL, Filter
-from trackd.feed.live import Live
 from trackd.feed.partition_feed import PositionExpired
 from trackd.feed.retention import KeptLog
 from trackd.feed.watch import Place, Watch
 from trackd.v1.feed_pb2 import Change, ChangeRun
-
-CODES = (
-    EventCode.SORTED,
-    EventCode.DEPARTED_FACILITY,
-    EventCode.DELAYED,
-    EventCode.OUT_FOR_DELIVERY,
-    EventCode.DAMAGED,
-)
-BEGINNING = Place({0: 0})
-
-
-@asynccontextmanager
-async def running(live: Live) -> AsyncIterator[Live]:
-    """The teller at work."""
-    task = asyncio.ensure_future(live.run())
-    try:
-        yield live
-    finally:
-        live.stop()
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    """Returns once it does, which must be soon."""
-    async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110 (what is waited for has no event)
-            await asyncio.sleep(0.002)
-
-
-class Reader:
-    """Reads a watch for as long as it is let, and keeps what it was told."""
-
-    def __init__(
-        self, live: Live, wanted: Filter = ALL, place: Place = BEGINNING, *, pause_s: float = 0.0
-    ) -> None:
-        self.watch = Watch(live, wanted, place)
-        self.changes: list[Change] = []
-        self.caught_up: list[Place] = []
-        self.place = place
-        self.pause_s = pause_s
-        self.task = asyncio.ensure_future(self._read())
-
-    async def _read(self) -> None:
-        while (told := await self.watch.next()) is not None:
-            self.place = told.place
-            if told.run:
-                self.changes += ChangeRun.FromString(told.run).changes
-            else:
-                self.caught_up.append(told.place)
-            await asyncio.sleep(self.pause_s)
-
-    async def until(self, position: int) -> "Reader":
-        """Returns once everything up to there was told, or it has ended."""
-        await eventually(lambda: self._is_at(position) or self.task.done())
-        if self.task.done():
-            self.task.result()
-        return self
-
-    def _is_at(self, position: int) -> bool:
-        watch = self.watch
-        if watch.state == "live" and not watch._heard:
-            return watch._live.position(0) >= position
-        return watch._positions[0] >= position
-
-    async def ended(self) -> None:
-        """It goes away."""
-        self.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.task
-        self.watch.close()
-
-    @property
-    def positions(self) -> list[int]:
-        """Of the changes that it was told, in their order."""
-        return [int(each.position.rpartition(".")[2]) for each in self.changes]
-
-
-async def scans(clocked: Clocked, count: int, chance: random.Random) -> None:
-    """Scans of a few waybills, in commits of a few."""
-    done = 0
-    while done < count:
-        size = min(chance.randint(1, 20), count - done)
-        clocked.now_ms += 1
-        await clocked.scans(
-            *(
-                scan_event(
-                    chance.choice(CODES),
-                    f"e{clocked.now_ms}-{each}",
-                    clocked.now_ms + chance.randint(-3, 3),  # mostly news, sometimes late
-                    f"SF{chance.randint(0, 9):010}",
-                    facility_code=chance.choice("ABCD"),
-                )
-                for each in range(size)
-            )
-        )
-        done += size
-
-
-def everything(clocked: Clocked, wanted: Filter = ALL) -> list[int]:
-    """The positions of the changes that a filter wants, as the log has them."""
-    feed = clocked.partition.feed
-    run = feed.read(0, entries_max=feed.newest_position)
-    return [change.position for change in run.changes if wanted.matches(change)]
-
 
 FILTERS = (
     ALL,
@@ -166,7 +58,7 @@ async def test_every_pace_and_filter_is_told_all_of_it_once(
         newest = clocked.partition.feed.newest_position
         for reader in readers:
             wanted = everything(clocked, reader.watch.filter)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while reader.positions != wanted:
                     assert reader.positions == wanted[: len(reader.positions)]
                     await asyncio.sleep(0.005)
@@ -209,7 +101,7 @@ async def test_etcd_lost_on_starvation(clocked: Clocked, monkeypatch: pytest.Mon
             await asyncio.sleep(0.02)
         await quick.until(600)
         assert quick.positions == everything(clocked)
-        assert starved.state == "behind"
+        await eventually(lambda: starved.state == "behind")
         assert starved._heard == type(starved._heard)()
         found: list[int] = []
         while len(found) < len(quick.positions):
@@ -281,7 +173,7 @@ async def test_etcd_progress_in_step(clocked: Clocked) -> None:
         told_up_to, heartbeats = 0, 0
         for _ in range(12):
             scanning = asyncio.ensure_future(scans(clocked, 40, chance))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while heartbeats < 2 or not scanning.done():
                     told = await watch.next()
                     assert told is not None
@@ -378,6 +270,31 @@ async def test_a_stuck_watch_holds_next_to_nothing(clocked: Clocked) -> None:
         watch.close()
 
 
+async def test_who_hears_often_waits_for_the_wave(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A little waits, so that more comes together; what fills a message does not."""
+    monkeypatch.setattr(live_module, "_WAVE_S_PER_WATCH", 3_600.0)
+    monkeypatch.setattr(live_module, "WAVE_S_MAX", 3_600.0)
+    monkeypatch.setattr(live_module, "_PAUSES_PER_WAVE", 1_000_000)
+    monkeypatch.setattr(live_module, "HELD_S_MAX", 3_600.0)
+    monkeypatch.setattr("trackd.feed.watch._ENOUGH_CHANGES", 60)
+    chance = random.Random(9)
+    async with running(clocked.live()) as live:
+        reader = Reader(live)
+        await eventually(lambda: bool(reader.caught_up))
+        live._wave_at = time.monotonic()
+        await scans(clocked, 20, chance)
+        await eventually(lambda: reader.watch._held > 0)
+        assert reader.positions == []
+        await scans(clocked, 300, chance)
+        await eventually(lambda: len(reader.positions) >= 60)
+        await eventually(lambda: live.position(0) == 320)
+        live._wave_now()
+        await eventually(lambda: reader.positions == everything(clocked))
+        await reader.ended()
+
+
 async def test_nobody_at_the_end_costs_nothing(clocked: Clocked) -> None:
     """Without watches no block is taken apart."""
     async with running(clocked.live()):
@@ -393,7 +310,7 @@ async def test_a_stop_ends_every_watch(clocked: Clocked) -> None:
         readers = [Reader(live), Reader(live, Filter.of(waybill_numbers=["SF9999999999"]))]
         await asyncio.gather(*(reader.until(20) for reader in readers))
         live.stop()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(reader.task for reader in readers))
         for reader in readers:
             reader.watch.close()

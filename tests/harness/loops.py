@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from trackd import compiled
-from trackd.feed import partition_feed
+from trackd.feed import partition_feed, runs, wanted
 from trackd.store import planner, replay, rows, statuses
 from trackd.wire import answers, scans
 
@@ -18,6 +18,8 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "python":
             patch.setattr(partition_feed, "_compiled", None)
+            patch.setattr(runs, "_compiled", None)
+            patch.setattr(wanted, "_compiled", None)
             patch.setattr(planner, "_compiled", None)
             patch.setattr(replay, "_compiled", None)
             patch.setattr(scans, "_compiled", None)

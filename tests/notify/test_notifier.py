@@ -317,7 +317,8 @@ async def test_several_notifiers_share_the_work_and_stop_in_order(
 async def test_a_server_that_dies_keeps_its_endpoints(
     serve: Serve, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """Killed: the endpoint, its secret and its place are there; nothing that was told comes again.
+    """Killed: the endpoint, its secret and its place are there; what it had made durable of what
+    was told does not come again.
 
     The secret is in no file but the receiver's own: neither in the data nor in the key file.
     """
@@ -331,7 +332,8 @@ async def test_a_server_that_dies_keeps_its_endpoints(
         await stage.notifier()
         await stage.scan(scan_of(first, "PICKED_UP"))
         await stage.settled([endpoint_id])
-        # What the subscription has heard is durable once its parked changes were listed.
+        # A killed server may have forgotten the last moments; who lists what is parked has all of
+        # it saved before.
         assert await stage.parked(endpoint_id) == set()
         await asyncio.to_thread(server.kill)
         address = ("--grpc", server.grpc)

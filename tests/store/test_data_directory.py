@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from trackd.store.data_directory import PARTITIONS_MAX, DataDirectory, Manifest
-from trackd.store.errors import DirectoryInUse, StorageFailed, WrongData
+from trackd.store.errors import DataBehind, DirectoryInUse, StorageFailed, WrongData
+from trackd.store.mark import DurableMark
 
 
 def opened(path: Path, partition_count: int | None = None, default_count: int = 2) -> Manifest:
@@ -147,6 +148,44 @@ def test_partitions_without_a_manifest_are_not_taken_for_a_new_directory(tmp_pat
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(WrongData, match="missing"):
         opened(tmp_path)
+
+
+def made(path: Path, partition_count: int) -> DataDirectory:
+    """A directory with its partitions, of which the first has acknowledged something."""
+    directory = DataDirectory(path, partition_count, 1)
+    directory.begin(accept_data_loss=False)
+    mark = DurableMark(directory.mark_path(0))
+    mark.write(7)
+    mark.close()
+    directory.refuse_if_incomplete()
+    return directory
+
+
+def test_more_partitions_than_the_manifest_names_are_not_passed_over(tmp_path: Path) -> None:
+    """A number that was damaged would hide what was acknowledged."""
+    made(tmp_path, 3).close()
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "partition_count": 2}))
+    directory = DataDirectory(tmp_path, None, 1)
+    with pytest.raises(WrongData, match=r"partition-0002.*names 2"):
+        directory.refuse_if_incomplete()
+    directory.close()
+
+
+def test_a_partition_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    """Unless nothing was acknowledged yet: then a first start was cut short."""
+    directory = made(tmp_path, 2)
+    directory.partition_path(1).rmdir()
+    with pytest.raises(DataBehind, match=r"partition-0001 is missing.*up to position 7"):
+        directory.refuse_if_incomplete()
+    before = directory.manifest
+    directory.begin(accept_data_loss=True)
+    assert directory.partition_path(1).is_dir()
+    assert directory.manifest != before
+    directory.partition_path(1).rmdir()
+    directory.mark_path(0).unlink()
+    directory.begin(accept_data_loss=False)
+    directory.close()
 
 
 def test_a_place_that_is_no_directory_is_a_failure_of_storage(tmp_path: Path) -> None:

@@ -46,6 +46,14 @@ async def test_the_topology_says_where_every_waybill_lives(
     assert found == {0, 1, 2}
 
 
+async def test_bytes_that_are_no_request_are_refused(caller: Caller) -> None:
+    """Though nothing is asked in a request of these."""
+    for method in ("GetTopology", "GetStats"):
+        call: Any = caller.channel.unary_unary(f"/trackd.v1.AdminService/{method}")
+        refusal = await refused(call(b"\xff"))
+        assert refusal.reason == "MALFORMED_REQUEST"
+
+
 async def test_the_stats_count_what_was_stored(caller: Caller, waybill: str) -> None:
     """Positions over all partitions move by what is accepted, and nothing waits."""
 

@@ -117,3 +117,16 @@ async def test_a_stream_too_many_is_told_to_come_back(small_caller: Caller, wayb
     await fourth.send("", scan_event("a", waybill))
     assert [answer.duplicates for answer in await fourth.end()] == [1]
     await second.end()
+
+
+async def test_calls_beyond_what_a_connection_takes_wait_their_turn(
+    caller: Caller, waybill: str
+) -> None:
+    """However many are made at once on one connection: each is answered, none is reset."""
+    await caller.append(scan_event("0", waybill))  # the connection is there, and its limit known
+    appended = await asyncio.gather(
+        *(caller.append(scan_event(f"{n}", f"{waybill}-{n}")) for n in range(600))
+    )
+    assert sum(answer.accepted for answer in appended) == 600
+    read = await asyncio.gather(*(caller.status(f"{waybill}-{n}") for n in range(600)))
+    assert all(status.event_count == 1 for status in read)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from trackd.cli.terminal import DONE, FAILED, examples, fail, note, print_json
+from trackd.cli.terminal import DONE, FAILED, USAGE, examples, fail, note, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from trackd.finding import Finding, Progress
 
 EPILOG = examples(
-    "trackd check trackd-data",
+    "trackd check",
     "trackd check /var/lib/trackd --json | jq -r .message",
+    "trackd check --config /etc/trackd.toml",
 )
 
 _IN_USE = 75
@@ -28,9 +29,31 @@ _STEPS = ("log", "events")
 _NAMED_MAX = 100
 
 
+Directory = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[DIR]", show_default=False, help="The data directory of a server; as --data."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        help="The same. Without either: TRACKD_DATA, the file, or trackd-data.",
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", show_default=False, help="TOML file with the server's settings."),
+]
+
+
 def command(
-    data: Annotated[Path, typer.Argument(metavar="DIR", help="The data directory of a server.")],
+    directory: Directory = None,
     *,
+    data: Data = None,
+    config: Config = None,
     json: Annotated[
         bool, typer.Option("--json", help="A line of JSON for each finding, and one at the end.")
     ] = False,
@@ -42,7 +65,7 @@ def command(
 
     No event is stored twice, positions have no gaps, nothing acknowledged is missing, log and
     timelines hold the same events, and each status is what its timeline says. Changes nothing. The
-    server must be stopped first.
+    server must be stopped first. Which directory is found as [bold]trackd serve[/bold] finds it.
 
     Exit codes: 0 all is well, 1 something is wrong or cannot be read, 2 usage, 75 a server has the
     directory open.
@@ -50,18 +73,35 @@ def command(
     from trackd.store.errors import DirectoryInUse, StoreError
 
     most = None if every or json else _NAMED_MAX
+    where = _data_directory(directory, data, config)
     try:
-        found = _check(data, _tell_document if json else _tell_line, most=most)
+        found = _check(where, _tell_document if json else _tell_line, most=most)
     except DirectoryInUse as error:
         fail(f"{error}; stop the server first", code=_IN_USE)
     except (StoreError, OSError) as error:
         fail(str(error))
     if json:
-        print_json({"data": str(data), "findings": found})
+        print_json({"data": str(where), "findings": found})
     else:
         told = f"{found:,} finding{'s' if found > 1 else ''}" if found else "all is well"
-        typer.echo(f"{data}: {told}")
+        typer.echo(f"{where}: {told}")
     raise typer.Exit(FAILED if found else DONE)
+
+
+def _data_directory(directory: Path | None, data: Path | None, config: Path | None) -> Path:
+    """The directory that was named, or the one that a server of the same settings would open."""
+    from trackd.configuration import load
+    from trackd.setting_file import SettingsError
+
+    if directory is not None and data is not None:
+        fail("the directory is named twice: as DIR and with --data", code=USAGE)
+    named = directory or data
+    if named is not None:
+        return named.expanduser()
+    try:
+        return load({"config": config} if config else {}).data
+    except SettingsError as error:
+        fail(str(error), code=USAGE)
 
 
 def _check(data: Path, tell: "Callable[[Finding], None]", *, most: int | None) -> int:

@@ -45,14 +45,16 @@ Rejected = Annotated[
     typer.Option(
         metavar="FILE",
         help="Where to list what was not stored: line number, reason, text."
-        " [dim]Default: FILE.rejected.jsonl[/dim]",
+        " [dim]Default: FILE.rejected.jsonl, in the working directory where that cannot be"
+        " written[/dim]",
     ),
 ]
 State = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where to keep how far the file was sent. [dim]Default: beside the file[/dim]",
+        help="Where to keep how far the file was sent. [dim]Default: beside the file, in the"
+        " working directory where that cannot be written[/dim]",
     ),
 ]
 FromStart = Annotated[bool, typer.Option("--from-start", help="Forget how far the file was sent.")]
@@ -88,8 +90,9 @@ def command(
 ) -> None:
     """Send scans from a file: JSON lines, or CSV with a mapping. Either may be gzip.
 
-    A line of JSON is one event, with the field names of ScanEvent and codes by name or number. A
-    row of CSV is what --mapping makes of it, often several events.
+    A line of JSON is one event, with the field names of ScanEvent (as in the contract, or as
+    protobuf's own JSON has them) and codes by name or number. A row of CSV is what --mapping makes
+    of it, often several events.
 
     Sending a file twice does no harm: what is there already counts as a duplicate. After Ctrl-C, a
     crash or a lost server the same command goes on where the acknowledged part ended. Bad lines
@@ -131,7 +134,7 @@ def _run(job: "Job") -> "Outcome":
     except MappingError as error:
         fail(str(error), code=USAGE)
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename or job.path}: {error.strerror}")
     except TrackdError as error:
         fail(explain(error, server=job.server))
     except KeyboardInterrupt:

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from trackd import __version__
+from trackd.cli.terminal import INTERRUPTED, USAGE
 
 SERVER = "The server"
 PARCELS = "Parcels"
@@ -70,7 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # The command is the first word: no option before it takes a value.
     wanted = next((word for word in words if not word.startswith("-")), None)
-    application(wanted)(args=words, prog_name="trackd")
+    try:
+        application(wanted)(args=words, prog_name="trackd")
+    except UnicodeEncodeError:
+        # What a terminal of another encoding makes of a name; file names may be so, and are not.
+        print("trackd: what was asked for is not UTF-8", file=sys.stderr)
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)  # before the command had begun, or where it has nothing to tidy up
 
 
 def application(wanted: str | None) -> typer.Typer:

@@ -59,7 +59,8 @@ def explain(error: "TrackdError", *, server: str) -> str:
     if isinstance(error, DeadlineExceeded):
         return f"the server at {server} did not answer in time"
     if isinstance(error, ServerUnavailable):
-        # gRPC names every address it tried and how; the last part is the reason.
-        why = str(error).rsplit(": ", 1)[-1]
+        # gRPC names every address it tried and how; the last part is the reason,
+        # which for a name that is unknown ends a list.
+        why = str(error).rsplit(": ", 1)[-1].removesuffix("]")
         return _NOBODY.format(server=server, why=why)
     return f"the server at {server} refused: {error} ({error.reason})"

@@ -13,7 +13,7 @@ from trackd.cluster import supervisor
 from trackd.cluster.assignment import worker_count
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory
-from trackd.store.errors import DirectoryInUse, StoreError
+from trackd.store.errors import DataBehind, DirectoryInUse, StoreError
 
 _log = structlog.get_logger()
 
@@ -38,12 +38,15 @@ def serve_with_workers(settings: Settings) -> int | None:
         workers = worker_count(settings.workers, cores=cores, partition_count=partition_count)
         if workers == 1:
             return None
+        directory.begin(accept_data_loss=settings.unsafe_accept_data_loss)
         if settings.unsafe_accept_data_loss:
-            directory.become_another_data_set()
             _log.warning("data loss accepted", data_set_id=directory.manifest.data_set_id)
         logs.salt_waybills(directory.manifest.data_set_id)
         _log.info("starting workers", workers=workers, partitions=partition_count)
         return asyncio.run(supervisor.run(settings, directory, workers))
+    except DataBehind as error:
+        _log.error(str(error), advice=exits.DATA_BEHIND_ADVICE)
+        return exits.DATA_BEHIND
     except (OSError, StoreError) as error:
         _log.error("the server failed", error=str(error))
         return exits.FAILED

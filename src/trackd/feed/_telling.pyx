@@ -1,10 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""LoggedChange of feed/change.py and the taking apart of a log block, compiled.
+"""LoggedChange of feed/change.py, the taking apart of a log block, and what is done to each change
+on its way to a watch (feed/wanted.py, feed/runs.py), compiled.
 
 The Python ones say what these do; tests hold them equal. A change keeps its event's bytes and where
 its texts stand in them: of most changes nothing is ever asked but the wire form.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t, uint64_t
@@ -65,6 +67,8 @@ cdef enum:
     STATUS_FIRST_EVENT_AT_MS = 6
     STATUS_UPDATED_AT_MS = 7
     STATUS_POSITION = 8
+    # Of ChangeRun.
+    RUN_CHANGES = 1
     # What is not text and not event, at most, in each.
     NUMBERS_MAX = 160
 
@@ -81,8 +85,13 @@ cdef inline Bytes _data(object value) noexcept:
     return <Bytes>PyBytes_AS_STRING(value)
 
 
+@cython.no_gc
 cdef class LoggedChange:
-    """change.LoggedChange."""
+    """change.LoggedChange.
+
+    Not looked at when garbage is collected: there are many, and nothing that a source refers to
+    refers to a change.
+    """
 
     cdef readonly uint64_t position, recorded_at_ms
     cdef readonly int marks, milestone_before, milestone, flags_before, flags
@@ -255,3 +264,78 @@ def changes_of_block(bytes block, uint64_t last_position, source):
             changes.append(change)
         at += length
     return changes
+
+
+def matched(list changes, dict by_waybill, dict by_facility, dict by_milestone, dict by_flag,
+            dict unindexed):
+    """wanted.Wanted.matched."""
+    cdef dict found = {}
+    cdef object change
+    cdef int flags
+    for change in changes:
+        if by_waybill:
+            _find(found, change, by_waybill.get(change.waybill_number))
+        if by_facility:
+            _find(found, change, by_facility.get(change.facility_code))
+        if by_milestone:
+            _find(found, change, by_milestone.get(change.milestone))
+        if by_flag:
+            flags = change.flags ^ change.flags_before
+            if flags:
+                standing = {}
+                for flag, readers in by_flag.items():
+                    if flags >> <int>flag & 1:
+                        standing.update(readers)
+                _find(found, change, standing)
+        if unindexed:
+            _find(found, change, unindexed)
+    return found
+
+
+cdef int _find(dict found, change, dict standing) except -1:
+    """Adds a change to what was found for those of `standing` that want it."""
+    cdef list wanted
+    if not standing:
+        return 0
+    for reader, rest in standing.items():
+        if rest is None or rest.matches(change):
+            wanted = found.get(reader)
+            if wanted is None:
+                found[reader] = [change]
+            else:
+                wanted.append(change)
+    return 0
+
+
+def entries_of(changes, Py_ssize_t room, bint at_least_one):
+    """runs.entries_of."""
+    cdef Py_ssize_t size = 0, framing = 0, length
+    cdef list wires = []
+    cdef bytes wire
+    cdef unsigned char* out
+    for change in changes:
+        if type(change) is LoggedChange:
+            if (<LoggedChange>change).encoded is None:
+                (<LoggedChange>change)._encode()
+            wire = (<LoggedChange>change).encoded
+        else:
+            wire = change.wire()
+        length = PyBytes_GET_SIZE(wire)
+        if size + length > room and (wires or not at_least_one):
+            break
+        size += length
+        framing += 1 + _varint_length(length)
+        wires.append(wire)
+    entries = PyBytes_FromStringAndSize(NULL, size + framing)
+    out = <unsigned char*>_data(entries)
+    for wire in wires:
+        out = write_text(out, RUN_CHANGES, _data(wire), PyBytes_GET_SIZE(wire))
+    return entries, size, len(wires)
+
+
+cdef inline Py_ssize_t _varint_length(Py_ssize_t value) noexcept:
+    cdef Py_ssize_t length = 1
+    while value > 0x7F:
+        value >>= 7
+        length += 1
+    return length

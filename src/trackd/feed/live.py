@@ -1,25 +1,28 @@
 """One teller for all who are at the end of the feed: each change is matched once, not by everybody.
 
-Watches at the end are kept by what they want (an inverted index: waybill numbers, facilities,
-milestones, flags), so that 200 filters cost little more than one. A watch holds what it was given
-until it tells it; one that holds too much or for too long is sent away, and reads on from its own
-place by itself until it is at the end again. So a stuck reader costs nobody anything.
+Watches at the end are kept by what they want (wanted.py). A watch holds what it was given until it
+tells it; one that holds too much or for too long is sent away, and reads on from its own place by
+itself until it is at the end again. So a stuck reader costs nobody anything.
+
+With many watches it is the messages that cost, and more so those that come alone. So whoever hears
+often is told in waves, all at once: the more watches, the further apart. A watch that was told
+nothing since the wave before, or that holds what goes into a message, is told at once.
 
 While nobody is at the end, nothing is read or taken apart here.
 """
 
 import asyncio
+import itertools
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
-from typing import Any, Protocol
+from typing import Protocol
 
 from trackd.feed.change import LoggedChange
 from trackd.feed.filters import Filter
 from trackd.feed.partition_feed import FeedRun, PartitionFeed, PositionExpired
 from trackd.feed.snapshot import SnapshotScan
+from trackd.feed.wanted import Wanted
 from trackd.store.errors import StoreError
 
 # Log entries that are told in one go; the event loop has its turn in between.
@@ -27,15 +30,16 @@ _ENTRIES_AT_A_TIME = 1_000
 # Changes that a watch may hold, and for how long, before it is sent away.
 HELD_CHANGES_MAX = 8_192
 HELD_S_MAX = 1.0
-# Messages to many watches are what costs then, so each waits a little for more to tell: so long per
-# watch, up to the most. A watch that was not told anything lately does not wait.
-_GATHER_S_PER_WATCH = 0.001
-GATHER_S_MAX = 0.25
+# How far waves are apart: so much for each watch at the end, up to the most.
+_WAVE_S_PER_WATCH = 0.0005
+WAVE_S_MAX = 0.1
+# How long the teller waits after it told something, so that several commits are told together: so
+# long, and a part of a wave.
+_PAUSE_S = 0.004
+_PAUSES_PER_WAVE = 10
+# Watches that are woken in one turn of the event loop.
+_WOKEN_AT_A_TIME = 50
 _TICK_S_MAX = 0.5
-
-_waybill_number = attrgetter("waybill_number")
-_facility_code = attrgetter("facility_code")
-_milestone = attrgetter("milestone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,11 @@ class Live:
         # All that are open, and those of them at the end; by what they want.
         self.watches: set[Listener] = set()
         self._at_end: set[Listener] = set()
-        self._everything: dict[Listener, None] = {}
-        self._unindexed: dict[Listener, None] = {}
-        self._by_waybill: dict[str, dict[Listener, None]] = {}
-        self._by_facility: dict[str, dict[Listener, None]] = {}
-        self._by_milestone: dict[int, dict[Listener, None]] = {}
-        self._by_flag: dict[int, dict[Listener, None]] = {}
+        self._wanted: Wanted[Listener] = Wanted()
+        # Those who wait for the next wave, in order; its timer, if there is one; the last one.
+        self._waiting: dict[Listener, None] = {}
+        self._wave: asyncio.Handle | None = None
+        self._wave_at = 0.0
         # Up to where everybody at the end has heard, by partition; meaningless without anybody.
         self._positions: list[int] = []
         self._anybody = asyncio.Event()
@@ -115,11 +118,6 @@ class Live:
         """How many watches are at the end."""
         return len(self._at_end)
 
-    @property
-    def gather_s(self) -> float:
-        """How long a watch waits after it told something, so that more comes together."""
-        return min(len(self._at_end) * _GATHER_S_PER_WATCH, GATHER_S_MAX)
-
     def position(self, index: int) -> int:
         """Up to where a watch has to be to be at the end of the partition at index."""
         if self._at_end:
@@ -128,7 +126,14 @@ class Live:
 
     def positions(self) -> list[int]:
         """The same of all partitions."""
-        return [self.position(index) for index in range(len(self.partitions))]
+        if self._at_end:
+            return self._positions.copy()
+        return [one.feed.newest_position for one in self.partitions]
+
+    @property
+    def _apart_s(self) -> float:
+        """How far waves are apart."""
+        return min(len(self._at_end) * _WAVE_S_PER_WATCH, WAVE_S_MAX)
 
     @property
     def is_caught_up(self) -> bool:
@@ -144,20 +149,28 @@ class Live:
             self._positions = self.positions()
             self._anybody.set()
         self._at_end.add(watch)
-        for wanted in self._places_of(watch.filter):
-            wanted[watch] = None
+        self._wanted.add(watch, watch.filter)
 
     def leave(self, watch: Listener) -> None:
         """Lets a watch go, at the end or not."""
         if watch not in self._at_end:
             return
         self._at_end.discard(watch)
-        for wanted in self._places_of(watch.filter):
-            del wanted[watch]
+        self._waiting.pop(watch, None)
+        self._wanted.remove(watch, watch.filter)
         if not self._at_end:
             self._anybody.clear()
-        for by in (self._by_waybill, self._by_facility):
-            self._drop_empty(by, watch.filter)
+
+    def wake_in_turn(self, watch: Listener) -> None:
+        """Wakes a watch that holds something now: at once, or with the next wave."""
+        apart_s, now = self._apart_s, time.monotonic()
+        if now - watch.told_at > apart_s:
+            watch.wake()
+            return
+        self._waiting[watch] = None
+        if self._wave is None:
+            wait = max(0.0, self._wave_at + apart_s - now)
+            self._wave = asyncio.get_running_loop().call_later(wait, self._wave_now)
 
     def stop(self) -> None:
         """Every watch ends."""
@@ -192,67 +205,26 @@ class Live:
                 self._dispatch(index, run)
             if self._at_end:
                 self._positions[index] = run.last_position
-            await asyncio.sleep(0)
+            is_at_end = run.last_position == run.newest_position
+            pause = max(_PAUSE_S, self._apart_s / _PAUSES_PER_WAVE)
+            await asyncio.sleep(pause if run.changes and is_at_end else 0)
 
     def _dispatch(self, index: int, run: FeedRun) -> None:
-        for watch in list(self._everything):
+        for watch in list(self._wanted.everything):
             watch.hear(index, run.changes, run.last_position)
-        if len(self._everything) == len(self._at_end):
+        if len(self._wanted.everything) == len(self._at_end):
             return
-        heard: defaultdict[Listener, list[LoggedChange]] = defaultdict(list)
-        # What nobody asks for is not looked up: each look-up is made for every change.
-        indexes: list[tuple[Mapping[Any, dict[Listener, None]], Callable[[LoggedChange], Any]]] = [
-            (by, value_of)
-            for by, value_of in (
-                (self._by_waybill, _waybill_number),
-                (self._by_facility, _facility_code),
-                (self._by_milestone, _milestone),
-            )
-            if by
-        ]
-        for change in run.changes:
-            # A filter stands in one index only, so nobody is found twice.
-            for by, value_of in indexes:
-                for watch in by.get(value_of(change), ()):
-                    if watch.filter.matches(change):
-                        heard[watch].append(change)
-            for watch in self._others(change):
-                if watch.filter.matches(change):
-                    heard[watch].append(change)
-        for watch, changes in heard.items():
+        for watch, changes in self._wanted.matched(run.changes).items():
             watch.hear(index, changes, run.last_position)
 
-    def _others(self, change: LoggedChange) -> Iterable[Listener]:
-        """Those at the end with a filter by flag that the change may match, or in no index."""
-        flags = change.flags ^ change.flags_before
-        if not (flags and self._by_flag):
-            return self._unindexed
-        found = dict(self._unindexed)
-        for flag, watches in self._by_flag.items():
-            if flags >> flag & 1:
-                found |= watches
-        return found
-
-    def _places_of(self, wanted: Filter) -> list[dict[Listener, None]]:
-        """Where a filter stands in the index: under the field that leaves the least to match."""
-        if wanted.waybill_numbers:
-            return [self._by_waybill.setdefault(each, {}) for each in wanted.waybill_numbers]
-        if wanted.facility_codes:
-            return [self._by_facility.setdefault(each, {}) for each in wanted.facility_codes]
-        if wanted.milestones:
-            return [self._by_milestone.setdefault(each, {}) for each in wanted.milestones]
-        if not wanted.wants_all and not wanted.flags:
-            return [self._unindexed]
-        if wanted.flags:
-            flags = [flag for flag in range(16) if wanted.flags >> flag & 1]
-            return [self._by_flag.setdefault(flag, {}) for flag in flags]
-        return [self._everything]
-
-    @staticmethod
-    def _drop_empty(by: dict[str, dict[Listener, None]], wanted: Filter) -> None:
-        for value in wanted.waybill_numbers | wanted.facility_codes:
-            if value in by and not by[value]:
-                del by[value]
+    def _wave_now(self) -> None:
+        """Wakes those who wait, some in each turn, so that other calls have theirs."""
+        self._wave, self._wave_at = None, time.monotonic()
+        for watch in list(itertools.islice(self._waiting, _WOKEN_AT_A_TIME)):
+            del self._waiting[watch]
+            watch.wake()
+        if self._waiting:
+            self._wave = asyncio.get_running_loop().call_soon(self._wave_now)
 
     async def _tick(self) -> None:
         """Looks after those that hold something for long, and those that were told nothing."""

@@ -1,14 +1,14 @@
 """How long changes are kept: whole blocks of the log, by age and by size, oldest first.
 
-Never what a start after a crash has to lay over the statuses (replay.py), and never the last block,
-which says what the next position is. The floor, the first position that is still there, is written
-with the deletion, all or nothing; a crash that loses both leaves a longer log, which is trimmed
-again.
+Never what a start after a crash has to lay over the statuses (replay.py): where that is too old,
+the statuses are written back first. And never the last block, which says what the next position is.
+The floor, the first position that is still there, is written with the deletion, all or nothing; a
+crash that loses both leaves a longer log, which is trimmed again.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from trackd.feed.partition_feed import PartitionFeed
@@ -36,12 +36,20 @@ class LogRetention:
     """Trims the log of one partition."""
 
     def __init__(
-        self, engine: Engine, feed: PartitionFeed, statuses: StatusTable, kept: KeptLog
+        self,
+        engine: Engine,
+        feed: PartitionFeed,
+        statuses: StatusTable,
+        kept: KeptLog,
+        *,
+        write_back: Callable[[int], Awaitable[None]],
     ) -> None:
+        """write_back: brings the checkpoint of the statuses up to a position, if it can now."""
         self._engine = engine
         self._feed = feed
         self._statuses = statuses
         self._kept = kept
+        self._write_back = write_back
 
     async def trim(self, now_ms: int) -> int:
         """Lets go of what is too old or too much; how many positions.
@@ -50,6 +58,10 @@ class LogRetention:
         """
         oldest = floor = self._feed.oldest_position
         while (further := self._floor_after(floor, now_ms)) > floor:
+            if further > self._statuses.checkpoint + 1:
+                await self._write_back(further - 1)
+            if further > self._statuses.checkpoint + 1:
+                break  # a stall, or a full disk: the next turn will
             floor = further
             await asyncio.sleep(0)
         if floor == oldest:
@@ -75,8 +87,7 @@ class LogRetention:
         for key, block in itertools.islice(blocks, _BLOCKS_AT_A_TIME):
             last = position_of(key)
             recorded_at_ms, _ = block_head(block)
-            needed = last > self._statuses.checkpoint or last >= feed.newest_position
-            if needed or (recorded_at_ms > too_old_ms and last > too_many):
+            if last >= feed.newest_position or (recorded_at_ms > too_old_ms and last > too_many):
                 break
             floor = last + 1
         return floor

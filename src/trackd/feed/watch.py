@@ -13,24 +13,25 @@ what the teller gave it meanwhile (live.py), which is bounded.
 """
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trackd.feed.change import LoggedChange, varint
+from trackd.feed.change import LoggedChange
 from trackd.feed.filters import Filter
 from trackd.feed.live import HELD_CHANGES_MAX, Live
+from trackd.feed.runs import RUN_BYTES_MAX, Run
 from trackd.feed.snapshot import SnapshotScan
 
-# A run of changes that is told together, at most; but one change, however large.
-RUN_BYTES_MAX = 64 << 10
 # Log entries that are looked at in one go; the event loop has its turn in between.
 _ENTRIES_AT_A_TIME = 1_000
 _OTHERS_PAUSE_S = 0.001
+# Held changes that are told without waiting for more: about what a message holds.
+_ENOUGH_CHANGES = 200
 # How long a snapshot's view of the files may be kept without being opened anew.
 _VIEW_S_MAX = 10.0
-_RUN_ENTRY = b"\x0a"  # ChangeRun.changes is field 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +147,13 @@ class Watch:
             # Whatever came before did not concern it.
             self._positions = self._live.positions()
             self.held_since = time.monotonic()
+            self._live.wake_in_turn(self)
         self._heard.append((index, changes, last_position))
         self._held += len(changes)
         if self._held > HELD_CHANGES_MAX:
             self.fall_behind()
-        self._woken.set()
+        elif self._held >= _ENOUGH_CHANGES:
+            self._woken.set()
 
     def fall_behind(self) -> None:
         """See Listener."""
@@ -189,8 +192,8 @@ class Watch:
                 changes: Sequence[LoggedChange] = run.changes
                 if not self.filter.wants_all:
                     changes = list(filter(self.filter.matches, changes))
-                parts: list[bytes] = []
-                told, _ = self._add(parts, changes, 0)
+                parts = Run(RUN_BYTES_MAX)
+                told = self._add(parts, changes)
                 self._pause_s = 0.0
                 self._positions[index] = run.last_position
                 if told < len(changes):
@@ -207,23 +210,14 @@ class Watch:
         self._is_live = True
         return None if self._past_is_told else self._caught_up()
 
-    def _add(
-        self, parts: list[bytes], changes: Sequence[LoggedChange], size: int
-    ) -> tuple[int, int]:
-        """Adds changes to the parts of a run until it is full; how many, and its size then."""
-        count = 0
-        for change in changes:
-            wire = change.wire()
-            size += len(wire)
-            if size > RUN_BYTES_MAX and parts:
-                break
-            parts += (_RUN_ENTRY, varint(len(wire)), wire)
-            count += 1
+    def _add(self, run: Run, changes: Sequence[LoggedChange]) -> int:
+        """Adds changes to a run until it is full; how many."""
+        count = run.add(changes)
         self._live.figures.changes_told += count
-        return count, size
+        return count
 
-    def _told(self, parts: list[bytes]) -> Told | None:
-        return Told(b"".join(parts), self.place) if parts else None
+    def _told(self, run: Run) -> Told | None:
+        return Told(run.wire(), self.place) if run.size else None
 
     def _caught_up(self) -> Told:
         self._past_is_told = True
@@ -232,13 +226,9 @@ class Watch:
     # At the end.
 
     async def _next_live(self) -> Told | None:
-        if not self._heard:
-            self._woken.clear()
-            await self._woken.wait()
+        await self._woken.wait()
+        self._woken.clear()
         if self._heard:
-            wait = self.told_at + self._live.gather_s - time.monotonic()
-            if wait > 0:
-                await asyncio.sleep(wait)
             return self._told_of_heard()
         silent = time.monotonic() - self.told_at >= self._live.heartbeat_s
         if silent and self._is_live and self._live.is_caught_up:
@@ -247,23 +237,24 @@ class Watch:
         return None
 
     def _told_of_heard(self) -> Told | None:
-        parts: list[bytes] = []
-        size = 0
+        run = Run(RUN_BYTES_MAX)
         while self._heard:
             index, changes, last_position = self._heard.popleft()
-            told, size = self._add(parts, changes, size)
+            told = self._add(run, changes)
             self._held -= told
             if told < len(changes):
                 self._heard.appendleft((index, changes[told:], last_position))
                 if told:
                     self._positions[index] = changes[told - 1].position
+                # There is more to tell than one message holds.
+                self._woken.set()
                 break
             self._positions[index] = last_position
         if not self._heard:
             self._drop_heard()
             if self._is_live:
                 self._positions = self._live.positions()
-        return self._told(parts)
+        return self._told(run)
 
     # A snapshot.
 
@@ -284,11 +275,9 @@ class Watch:
             for status in statuses
             if self._status_filter.matches(status) and not self._is_told_later(status, taken_at_ms)
         ]
-        parts: list[bytes] = []
-        for status in wanted:
-            wire = status.wire()
-            parts += (_RUN_ENTRY, varint(len(wire)), wire)
-        self._live.figures.changes_told += len(wanted)
+        # All of them: how much they are was bounded when they were taken.
+        parts = Run(sys.maxsize)
+        self._add(parts, wanted)
         self._snapshot_after = self._scan.after
         return self._told(parts)
 

@@ -84,8 +84,7 @@ class Committer:
         self._turns = turns or Turns()
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self.figures = CommitFigures()
-        # What waits for a plan.
-        self._queue: deque[Submission] = deque()
+        self._queue: deque[Submission] = deque()  # what waits for a plan
         self.queued_events = 0
         self._pump_due = False
         # Rows that are not events and wait for a commit to ride on.
@@ -93,9 +92,8 @@ class Committer:
         # A plan that the engine has not taken yet (a stall); nothing is planned while there is one.
         self._stalled: _Written | None = None
         self._stalled_at = 0.0
-        # What waits for a flush, and for the flush that runs.
-        self._written: list[_Written] = []
-        self._flushing: list[_Written] | None = None
+        self._written: list[_Written] = []  # what waits for a flush
+        self._flushing: list[_Written] | None = None  # what the flush that runs is for
         self._flush_began = 0.0
         self.written_position = planner.position
         self.durable_position = planner.position
@@ -183,17 +181,20 @@ class Committer:
             raise _once_more(self._failure)
 
     async def checkpoint(self) -> None:
-        """Writes back every dirty status, for a shutdown. Raises StorageFailed.
-
-        Nothing may be submitted meanwhile.
-        """
+        """Writes back every dirty status; nothing may be submitted meanwhile. StorageFailed."""
         await self.drain()
-        while plan := self._planner.plan_checkpoint():
-            failpoint.reach("in_checkpoint")
-            self._write(_Written(plan, []))
+        while self.write_back():
             # One flush for many parts; but a stalled one has to be taken first.
             await (self.drain() if self._stalled else asyncio.sleep(0))
         await self.drain()
+
+    def write_back(self) -> bool:
+        """Writes a part of the dirty statuses back; False if there is none, or it has to wait."""
+        if self._stalled or self._failure or not (plan := self._planner.plan_checkpoint()):
+            return False
+        failpoint.reach("in_checkpoint")
+        self._write(_Written(plan, []))
+        return True
 
     async def close(self) -> None:
         """Ends the flush thread. Nothing may be running."""
@@ -355,8 +356,7 @@ class Committer:
             if written.submissions or written.plan.batch:  # not rows that went alone
                 self.figures.count(written.plan.events, written.plan.verdicts)
             if written.submissions:
-                waited = now - written.submissions[0].submitted_at
-                self.figures.commit_latency.observe(waited, now)
+                self.figures.commit_latency.observe(now - written.submissions[0].submitted_at, now)
             if self._on_durable and written.plan.log_block:
                 self._on_durable(written.plan.last_position, written.plan.log_block)
             written.aside.settle()

@@ -18,7 +18,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from trackd.store.errors import DirectoryInUse, StorageFailed, WrongData
+from trackd.store.errors import DataBehind, DirectoryInUse, StorageFailed, WrongData
+from trackd.store.mark import read_mark
 
 FORMAT_VERSION = 1
 PARTITIONS_MAX = 256
@@ -115,6 +116,51 @@ class DataDirectory:
     def become_another_data_set(self) -> None:
         """Gives the data a new identity, after a loss was accepted: older positions are void."""
         self.manifest = self._write(self.manifest.partition_count)
+
+    def refuse_if_incomplete(self) -> None:
+        """Raises WrongData or DataBehind if there are not the partitions that the manifest names.
+
+        Its number says where every waybill lives: with another one, what was acknowledged would be
+        looked for in the wrong place. Nothing is acknowledged before all partitions are there.
+        """
+        count = self.manifest.partition_count
+        wanted = [self.partition_path(number) for number in range(count)]
+        more = sorted({path for path in self.path.glob("partition-*") if path.is_dir()} - {*wanted})
+        if more:
+            raise WrongData(
+                f"{more[0]} is there, but manifest.json names {count} partitions: one of the two is"
+                " not what it was"
+            )
+        missing = [
+            path
+            for number, path in enumerate(wanted)
+            # Where the mark is left, it says what is lost.
+            if not path.exists() and not self.mark_path(number).exists()
+        ]
+        for number in range(count):
+            if missing and (acknowledged := read_mark(self.mark_path(number))):
+                raise DataBehind(
+                    f"{missing[0]} is missing, but partition {number} was acknowledged up to"
+                    f" position {acknowledged}: nobody knows what the missing one held"
+                )
+
+    def begin(self, *, accept_data_loss: bool) -> None:
+        """What a server does once before it opens partitions; not for whoever only looks.
+
+        Leaves a directory for every partition, so that one that is missing later was taken away.
+        accept_data_loss: what is missing is made anew, and the data is another data set. Raises as
+        `refuse_if_incomplete`, or StorageFailed.
+        """
+        if accept_data_loss:
+            self.become_another_data_set()
+        else:
+            self.refuse_if_incomplete()
+        try:
+            for number in range(self.manifest.partition_count):
+                self.partition_path(number).mkdir(mode=0o700, exist_ok=True)
+            sync_directory(self.path)
+        except OSError as error:
+            raise StorageFailed(f"{self.path}: {error.strerror}") from error
 
     def partition_path(self, partition: int) -> Path:
         """Where the RocksDB files of a partition are."""

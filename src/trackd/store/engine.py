@@ -44,6 +44,7 @@ from trackd.store.keys import HASH_LENGTH, Table
 from trackd.store.wal import defuse, endless_records
 
 Rows = Iterable[tuple[bytes, bytes | None]]
+Scan = Iterator[tuple[bytes, bytes]]
 
 
 class Engine(Protocol):
@@ -71,16 +72,14 @@ class Engine(Protocol):
     def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of many keys, in their order; the cheaper way. Raises DataDamaged."""
 
-    def scan_prefix(
-        self, table: Table, prefix: bytes, start: bytes = b""
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def scan_prefix(self, table: Table, prefix: bytes, start: bytes = b"") -> Scan:
         """The rows whose key begins with prefix and is start or greater, in key order.
 
         The prefix has HASH_LENGTH bytes or more. Forward only: hashed memtables cannot seek
         backwards. Raises DataDamaged rather than end early.
         """
 
-    def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    def scan_all(self, table: Table, start: bytes = b"") -> Scan:
         """Every row from start on, in key order. Raises DataDamaged rather than end early."""
 
     def last_key(self, table: Table) -> bytes | None:
@@ -205,7 +204,7 @@ def _translated(error: Exception) -> StoreError:
         return WriteStalled(text)
     if "LOCK" in text and ("lock" in text or "Resource temporarily" in text):
         return DirectoryInUse(text)
-    if text.startswith("Corruption"):
+    if text.startswith(("Corruption", "IO error: No such file")):
         return DataDamaged(text)
     return StorageFailed(text)
 
@@ -325,37 +324,33 @@ class RocksEngine:
             raise DataDamaged(f"{table.value}: {error}") from error
         return values
 
-    def scan_prefix(
-        self, table: Table, prefix: bytes, start: bytes = b""
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def scan_prefix(self, table: Table, prefix: bytes, start: bytes = b"") -> Scan:
         """See Engine."""
         read_options = ReadOptions()
         read_options.set_prefix_same_as_start(True)
-        iterator = self._families[table].iter(read_options)
-        iterator.seek(max(start, prefix))
-        # Looked up once: a timeline is read row by row, and this is most of what a row costs.
-        is_valid, key_of, value_of, move = (
-            iterator.valid, iterator.key, iterator.value, iterator.next,
-        )  # fmt: skip
+        return self._scan(table, read_options, max(start, prefix), prefix)
+
+    def scan_all(self, table: Table, start: bytes = b"") -> Scan:
+        """See Engine."""
+        if table not in self._families:
+            return iter(())
+        read_options = ReadOptions()
+        read_options.set_total_order_seek(True)
+        return self._scan(table, read_options, start, b"")
+
+    def _scan(self, table: Table, options: ReadOptions, start: bytes, prefix: bytes) -> Scan:
+        """The rows from start on that begin with prefix; its frame keeps the options alive."""
+        iterator = self._families[table].iter(options)
+        iterator.seek(start)
+        # Looked up once: a timeline is read row by row, and this is much of what a row costs.
+        is_valid, key_of, value_of = iterator.valid, iterator.key, iterator.value
+        move = iterator.next
         while is_valid():
             key: bytes = key_of()
             if not key.startswith(prefix):
                 break
             yield key, value_of()
             move()
-        self._ended_well(table, iterator)
-
-    def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """See Engine."""
-        if table not in self._families:
-            return
-        read_options = ReadOptions()
-        read_options.set_total_order_seek(True)
-        iterator = self._families[table].iter(read_options)
-        iterator.seek(start)
-        while iterator.valid():
-            yield iterator.key(), iterator.value()
-            iterator.next()
         self._ended_well(table, iterator)
 
     @staticmethod

@@ -5,19 +5,25 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+from google.protobuf.message import DecodeError
 
 import trackd
 from trackd.latency import Latencies
 from trackd.partition import Partition
 from trackd.store.space import SpaceGuard
 from trackd.v1.admin_pb2 import (
+    GetStatsRequest,
     GetStatsResponse,
+    GetTopologyRequest,
     GetTopologyResponse,
     LatencySummary,
     PartitionAddress,
     PartitionStats,
 )
 from trackd.wire.calls import Context
+from trackd.wire.errors import malformed
 
 # Asks another worker for its GetStats answer; None if it cannot be reached.
 StatsOfOthers = Callable[[], Awaitable[bytes | None]]
@@ -43,8 +49,9 @@ class AdminService:
         # Of every partition's owner, in order; known once the server listens.
         self.addresses: list[str] = []
 
-    async def get_topology(self, _request: bytes, _: Context) -> bytes:
+    async def get_topology(self, request: bytes, _: Context) -> bytes:
         """GetTopology."""
+        _refuse_noise(GetTopologyRequest, request)
         return GetTopologyResponse(
             data_set_id=self._data_set_id,
             partition_count=len(self.addresses),
@@ -54,8 +61,9 @@ class AdminService:
             ],
         ).SerializeToString()
 
-    async def get_stats(self, _request: bytes, _: Context) -> bytes:
+    async def get_stats(self, request: bytes, _: Context) -> bytes:
         """GetStats; without the partitions of a worker that cannot be reached."""
+        _refuse_noise(GetStatsRequest, request)
         stats = [await asyncio.to_thread(_stats, partition) for partition in self._partitions]
         for answer in await asyncio.gather(*(ask() for ask in self._others)):
             if answer is not None:
@@ -67,6 +75,14 @@ class AdminService:
             disk_free_bytes=(await asyncio.to_thread(shutil.disk_usage, self._data)).free,
             low_space=self._space.low,
         ).SerializeToString()
+
+
+def _refuse_noise(message: Any, request: bytes) -> None:
+    """Says of bytes that are no request that they are none, though nothing is asked in it."""
+    try:
+        message.FromString(request)
+    except DecodeError:
+        raise malformed() from None
 
 
 def _stats(partition: Partition) -> PartitionStats:

@@ -220,6 +220,10 @@ def _options(limits: DoorLimits) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", limits.response_bytes_max),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.max_concurrent_streams", 128),
+        # It counts calls that have ended and are not cleared away yet, and resets the streams of
+        # clients that keep to the 128: half of 500 calls at once on one connection. What a client
+        # may have open stays bounded by the 128, and what waits by the limits below.
+        ("grpc.http.overload_protection", 0),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 20_000),

@@ -46,6 +46,8 @@ class FeedService:
         self._data_set_id = data_set_id
         self._running: set[asyncio.Task[Any]] = set()
         self._feeds = [(one.number, one.feed) for one in live.partitions]
+        # The place that was told last, and its token's field.
+        self._last_place, self._last_token = Place({}), b""
 
     async def watch_changes(self, request: bytes, context: Context) -> None:
         """WatchChanges."""
@@ -113,8 +115,14 @@ class FeedService:
             raise
 
     def _message(self, told: Told) -> bytes:
-        token = resume_tokens.token(self._data_set_id, told.place).encode()
-        end = _RESUME_TOKEN + varint(len(token)) + token
+        # Those who are told together are mostly at one place.
+        if told.place != self._last_place:
+            token = resume_tokens.token(self._data_set_id, told.place).encode()
+            self._last_place, self._last_token = (
+                told.place,
+                b"".join((_RESUME_TOKEN, varint(len(token)), token)),
+            )
+        end = self._last_token
         if not told.run:
             return _CAUGHT_UP + end
         return b"".join((_CHANGES, varint(len(told.run)), told.run, end))

@@ -6,6 +6,7 @@ Inside it says which positions of which partitions an answer is as fresh as. Cal
 unread.
 """
 
+import re
 from collections.abc import Iterable
 
 import grpc
@@ -14,6 +15,8 @@ from trackd.wire.errors import CallError, invalid
 
 # A batch touches at most this many partitions (data_directory.PARTITIONS_MAX).
 _PARTS_MAX = 256
+# int() by itself would take signs, white space, underscores and the digits of every script.
+_PARTS = re.compile(r"[0-9]+\.[0-9]+(,[0-9]+\.[0-9]+)*").fullmatch
 
 
 def token(data_set_id: str, parts: Iterable[tuple[int, int]]) -> str:
@@ -25,12 +28,12 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
     """The positions in a token, by partition. Raises CallError if it is none, or of other data."""
     prefix, slash, rest = text.partition("/")
     try:
-        if not slash:
+        if not slash or not _PARTS(rest):
             raise ValueError
         parts = rest.split(",", _PARTS_MAX)
         pairs = [part.split(".") for part in parts]
         positions = {int(partition): int(position) for partition, position in pairs}
-        if min(positions) < 0 or min(positions.values()) < 0 or len(parts) > _PARTS_MAX:
+        if len(parts) > _PARTS_MAX:
             raise ValueError
     except ValueError:
         raise invalid(field, "is not a position of this server", "INVALID_POSITION") from None

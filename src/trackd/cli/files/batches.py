@@ -59,20 +59,32 @@ class BatchReader:
     def __init__(
         self, path: Path | None, *, mapping: FileMapping | None, batch_events_max: int
     ) -> None:
-        """Opens the source, standard input for None; OSError and MappingError."""
+        """Opens the source, standard input for None; OSError."""
         self._stopped = threading.Event()
         self._source: IO[bytes] = open_source(path, stopped=self._stopped, on_wait=self._hand_over)
-        self._lines = Lines(self._source)
+        self._mapping = mapping
         self._batch_events_max = batch_events_max
         self._batch = Batch()
         self._loop = asyncio.get_running_loop()
         self._queue: asyncio.Queue[Batch | Exception | None] = asyncio.Queue(_AHEAD)
         self._thread: threading.Thread | None = None
         self._ended = False  # by the thread: the source was read to its end
-        self._parse: Callable[[], Iterator[Record]] = lambda: json_lines.records(self._lines)
-        if mapping is not None:
-            header = csv_rows.read_header(self._lines, mapping)
-            self._parse = lambda: csv_rows.records(self._lines, mapping, header=header)
+        self._lines: Lines  # from `begin` on, as is what parses them
+        self._parse: Callable[[], Iterator[Record]]
+
+    async def begin(self) -> None:
+        """Looks at the beginning, which a pipe may be slow to give; OSError and MappingError."""
+        # On a thread, or Ctrl-C would not be heard while nothing comes.
+        await asyncio.to_thread(self._begin)
+
+    def _begin(self) -> None:
+        lines = self._lines = Lines(self._source)
+        mapping = self._mapping
+        if mapping is None:
+            self._parse = lambda: json_lines.records(lines)
+        else:
+            header = csv_rows.read_header(lines, mapping)
+            self._parse = lambda: csv_rows.records(lines, mapping, header=header)
 
     @property
     def compressed(self) -> bool:

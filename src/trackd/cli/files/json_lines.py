@@ -1,11 +1,12 @@
 """JSON lines to scan events: one object a line, with the field names of ScanEvent.
 
-Enumerations go by name (`DELIVERED` or `EVENT_CODE_DELIVERED`) or number, 64-bit numbers may be
-texts as protobuf writes them, null is the same as absent. What a field may hold is the server's to
-say; here only what cannot be put into the message is refused. By hand, as protobuf's own JSON
-reader is slow.
+Names may also be as protobuf's own JSON has them (`eventId`). Enumerations go by name (`DELIVERED`
+or `EVENT_CODE_DELIVERED`) or number, 64-bit numbers may be texts as protobuf writes them, null is
+the same as absent. What a field may hold is the server's to say; here only what cannot be put into
+the message is refused. By hand, as protobuf's own JSON reader is slow.
 """
 
+import codecs
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -26,7 +27,9 @@ _Reader = Callable[[str, Any], Any]
 
 def records(lines: Lines) -> Iterator[Record]:
     """A record for each line that is not blank."""
-    for raw in lines:
+    for line in lines:
+        # Some editors mark a file as UTF-8, and JSON has no place for that.
+        raw = line.removeprefix(codecs.BOM_UTF8) if lines.place.line == 1 else line
         text = raw.decode(errors="replace").strip()
         if not text:
             continue
@@ -60,7 +63,10 @@ def _message(kind: type[_Made], readers: Mapping[str, _Reader], value: object, w
     if not isinstance(value, dict):
         raise UnusableError(Fault(UNPARSABLE, where.rstrip("."), "is not a JSON object"))
     fields: dict[str, Any] = {}
-    for name, part in value.items():
+    for given, part in value.items():
+        name = str(given)
+        if name not in readers:
+            name = _SNAKE_CASE.get(name, name)
         reader = readers.get(name)
         if reader is None:
             raise UnusableError(Fault(UNPARSABLE, where + name, "is not a field of a scan event"))
@@ -137,4 +143,11 @@ _SCAN_EVENT: dict[str, _Reader] = {
     "source_code": _text,
     "attributes": _texts,
     "recorded_at_ms": _integer,
+}
+
+# What protobuf's own JSON calls a field -> its name.
+_SNAKE_CASE: dict[str, str] = {
+    str(field.json_name): field.name
+    for kind in (ScanEvent, GeoPoint, Receipt)
+    for field in kind.DESCRIPTOR.fields
 }

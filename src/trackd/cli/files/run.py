@@ -4,6 +4,7 @@ Knows no options and prints nothing but progress: `trackd.cli.ingest` does the t
 """
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,7 +55,8 @@ class Job:
         """Where it is kept how far the file was sent."""
         if self.path is None or not self.can_go_on:
             return None
-        return checkpoints.checkpoint_path(self.path, state=self.state)
+        state = self.state or (None if self._can_write_beside() else Path())
+        return checkpoints.checkpoint_path(self.path, state=state)
 
     @property
     def rejects(self) -> Path:
@@ -63,7 +65,12 @@ class Job:
             return self.rejected
         if self.path is None or not self.can_go_on:
             return Path("stdin.rejected.jsonl")
-        return self.path.with_name(self.path.name + ".rejected.jsonl")
+        name = self.path.name + ".rejected.jsonl"
+        return self.path.with_name(name) if self._can_write_beside() else Path(name)
+
+    def _can_write_beside(self) -> bool:
+        """Whether the file's directory takes files; else the working directory has to."""
+        return self.path is not None and os.access(self.path.parent, os.W_OK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +101,7 @@ async def _run(job: Job, say: Callable[[str], None]) -> Outcome:
     mapping = read_mapping(job.mapping) if job.mapping else None
     reader = BatchReader(job.path, mapping=mapping, batch_events_max=job.batch_events_max)
     try:
+        await reader.begin()
         async with Admin(job.server) as admin:
             data_set_id = (await admin.get_topology()).data_set_id
         start = _start(job, say, data_set_id=data_set_id, compressed=reader.compressed)
