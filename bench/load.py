@@ -99,10 +99,13 @@ async def send(
     load: Load,
     *,
     batches: Iterable[Callable[[int], bytes]] | None = None,
+    begun: asyncio.Event | None = None,
 ) -> Sent:
     """Sends a load to a server and waits for every answer. Raises WrongAnswer or aio.AioRpcError.
 
     batches: what makes each batch, given the time in ms; by default `maker.make`, without end.
+    begun: set when the first batch is due. Finding the owners of all waybills comes before it, and
+    takes this process seconds in which it does nothing else.
     """
     sent = Sent()
     schedule = _Schedule(maker, load, sent, batches)
@@ -118,6 +121,8 @@ async def send(
     try:
         await asyncio.gather(*(one.connect() for one in connections))
         schedule.begin()
+        if begun:
+            begun.set()
         await together(*(one.run() for one in connections))
         sent.seconds = schedule.last_answer_at - schedule.began_at
     finally:

@@ -90,11 +90,21 @@ class Asked:
     refused: int = 0
 
 
-async def open_loop(channels: Channels, ask: Ask, *, rate: float, seconds: float) -> Asked:
+async def open_loop(
+    channels: Channels,
+    ask: Ask,
+    *,
+    rate: float,
+    seconds: float,
+    after: asyncio.Event | None = None,
+) -> Asked:
     """Asks at a given rate whatever is still unanswered; latencies run from when a call was due.
 
-    Raises WrongAnswer, or aio.AioRpcError unless the server only had no room for a call.
+    after: begins once it is set. Raises WrongAnswer, or aio.AioRpcError unless the server only had
+    no room for a call.
     """
+    if after:
+        await after.wait()
     asked = Asked()
     methods: list[Any] = [channel.unary_unary(ask.method) for channel in channels]
     began_at = time.perf_counter()

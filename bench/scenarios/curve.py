@@ -3,6 +3,7 @@
 The last step sends as much as the server takes: reads still have to be answered then.
 """
 
+import asyncio
 import time
 
 from bench.batches import BatchMaker
@@ -34,14 +35,18 @@ async def measure(bench: Bench) -> Outcome:
             for part in (*_PARTS, None):
                 rate = part and part * highest
                 maker = BatchMaker(bench.mix(waybills=scale.waybills))
+                begun = asyncio.Event()
                 reading = open_loop(
                     channels,
                     questions.get_status,
                     rate=scale.reads_per_s,
                     seconds=scale.curve_seconds,
+                    after=begun,
                 )
                 load = Load(scale.curve_seconds, rate=rate)
-                sent, reads = await together(send(server.address, maker, load), reading)
+                sent, reads = await together(
+                    send(server.address, maker, load, begun=begun), reading
+                )
                 sent.check(repeated=0)
                 ack_ms = sent.latencies.percentiles_ms()
                 read_ms = reads.latencies.percentiles_ms()["p99"]

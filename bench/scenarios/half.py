@@ -1,5 +1,6 @@
 """How late answers are at half of the maximal load: acks of scans, and reads beside them."""
 
+import asyncio
 import time
 
 from bench.batches import BatchMaker
@@ -32,12 +33,19 @@ async def measure(bench: Bench) -> Outcome:
             now_ms=time.time_ns() // 1_000_000,
         )
         async with connected(server.address, connections=_CONNECTIONS) as channels:
+            begun = asyncio.Event()
             reading = open_loop(
-                channels, questions.get_status, rate=scale.reads_per_s, seconds=scale.half_seconds
+                channels,
+                questions.get_status,
+                rate=scale.reads_per_s,
+                seconds=scale.half_seconds,
+                after=begun,
             )
             load = Load(scale.half_seconds, rate=rate)
             async with Watch(server.pid, maker) as watch:
-                sent, reads = await together(send(server.address, maker, load), reading)
+                sent, reads = await together(
+                    send(server.address, maker, load, begun=begun), reading
+                )
         sent.check(repeated=maker.repeated)
         cost = await watch.cost(sent, settle_seconds_max=scale.settle_seconds_max)
     fdatasync_ms = bench.outcomes["disk"].value(P50)

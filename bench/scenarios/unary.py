@@ -57,7 +57,9 @@ async def measure(bench: Bench) -> Outcome:
     scale = bench.scale
     questions = Questions(waybills=scale.known_waybills, seed=bench.seed)
     with (
-        bench.server("unary") as trackd,
+        # One process against one: of several, a call that comes to another than the waybill's owner
+        # is made twice.
+        bench.server("unary", "--workers", "1") as trackd,
         module_server("bench.nothing_server", bench.directory / "nothing.log") as nothing,
     ):
         await make_known(
