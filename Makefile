@@ -6,8 +6,9 @@ VENV ?= .venv
 PYTHON ?=
 SEED ?= $(shell date +%s)
 ARGS ?=
-# Processes that tests run in; 0 runs them in one, and with a debugger's prompt.
-TESTERS ?= 2
+# Processes that tests run in, most of the time waiting for servers; 0 runs them in one, and with a
+# debugger's prompt.
+TESTERS ?= 3
 AGAINST ?= HEAD
 
 bin := $(VENV)/bin
@@ -32,7 +33,7 @@ run: setup ## start the server with a demo courier network streaming scans into 
 	$(bin)/trackd demo $(ARGS)
 
 test: setup test-tools ## run the tests, in TESTERS processes (under 5 minutes; ARGS='-k name' picks some)
-	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
+	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --durations 12 $(ARGS)
 
 test-tools:
 	@VENV='$(VENV)' scripts/test_tools.sh
