@@ -60,9 +60,9 @@ class ProcessSettings(BaseSettings):
     workers: int | None = _setting(
         None,
         SERVING,
-        "Server processes that share the partitions, one core each; by default one per core, never"
-        " more than partitions. With more than one a supervisor starts them and starts again what"
-        " dies.",
+        "Server processes that share the partitions, one core each; by default one per core but"
+        " one, which flushes and compactions have, never more than partitions. With more than one a"
+        " supervisor starts them and starts again what dies.",
         ge=1,
         le=256,
     )

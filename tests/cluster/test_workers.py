@@ -175,10 +175,12 @@ def test_the_service_between_workers_is_for_workers(workers: list[str]) -> None:
         assert told.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_there_is_a_worker_for_each_core_unless_told_otherwise() -> None:
-    """Never more than partitions, and one at least."""
+def test_there_is_a_worker_for_each_core_but_one_unless_told_otherwise() -> None:
+    """That one is the engine's. Never more than partitions, and one worker at least."""
     assert Settings().workers is None
-    assert worker_count(None, cores=2, partition_count=4) == 2
+    assert worker_count(None, cores=1, partition_count=4) == 1
+    assert worker_count(None, cores=2, partition_count=4) == 1
+    assert worker_count(None, cores=4, partition_count=4) == 3
     assert worker_count(None, cores=8, partition_count=4) == 4
     assert worker_count(3, cores=1, partition_count=4) == 3
     assert worker_count(None, cores=8, partition_count=1) == 1

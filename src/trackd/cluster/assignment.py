@@ -70,5 +70,9 @@ def decode(line: bytes) -> tuple[Assignment, dict[str, Any]]:
 
 
 def worker_count(asked: int | None, *, cores: int, partition_count: int) -> int:
-    """How many workers serve: as many as asked, or one per core; never more than partitions."""
-    return max(1, min(asked or cores, partition_count))
+    """How many workers serve: as many as asked, or one per core but one; never more than partitions.
+
+    One core is left to flushes, compactions and whatever else the machine does: on 2 cores two
+    workers take in more for a while, and answer late (docs/ARCHITECTURE.md, Decisions).
+    """
+    return max(1, min(asked or cores - 1, partition_count))
