@@ -70,7 +70,7 @@ def decode(line: bytes) -> tuple[Assignment, dict[str, Any]]:
 
 
 def worker_count(asked: int | None, *, cores: int, partition_count: int) -> int:
-    """How many workers serve: as many as asked, or one per core but one; never more than partitions.
+    """How many workers serve: as many as asked, or one per core but one; at most one a partition.
 
     One core is left to flushes, compactions and whatever else the machine does: on 2 cores two
     workers take in more for a while, and answer late (docs/ARCHITECTURE.md, Decisions).
