@@ -6,9 +6,9 @@ VENV ?= .venv
 PYTHON ?=
 SEED ?= $(shell date +%s)
 ARGS ?=
-# Processes that tests run in, most of the time waiting for servers; 0 runs them in one, and with a
+# Processes that tests run in; 0 runs them in one, and with a
 # debugger's prompt.
-TESTERS ?= 3
+TESTERS ?= 2
 AGAINST ?= HEAD
 
 bin := $(VENV)/bin

@@ -192,9 +192,8 @@ def _database_options(options: EngineOptions, recovery: DBRecoveryMode) -> Optio
     database.set_manifest_preallocation_size(64 << 10)
     environment = Env()
     environment.set_background_threads(options.background_threads)
-    # Compactions, and flushes: callers wait for neither, and both can use up a core for long.
     environment.lower_thread_pool_cpu_priority()
-    environment.lower_high_priority_thread_pool_cpu_priority()
+    environment.lower_high_priority_thread_pool_cpu_priority()  # flushes, which nobody waits for
     database.set_env(environment)
     return database
 
