@@ -6,8 +6,7 @@ VENV ?= .venv
 PYTHON ?=
 SEED ?= $(shell date +%s)
 ARGS ?=
-# Processes that tests run in; 0 runs them in one, and with a
-# debugger's prompt.
+# Processes that tests run in; 0 runs them in one, and with a debugger's prompt.
 TESTERS ?= 2
 AGAINST ?= HEAD
 
