@@ -7,6 +7,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_64_digest
 
 from tests.harness.loops import LOOPS
 from tests.store.desk import NOON_MS, Desk
@@ -36,6 +37,19 @@ def test_they_can_be_put_aside(monkeypatch: pytest.MonkeyPatch) -> None:
     """TRACKD_PURE_PYTHON is how to find out whether they are at fault."""
     monkeypatch.setenv(compiled.PURE_PYTHON, "1")
     assert not compiled.is_compiled()
+
+
+def test_its_hash_is_that_of_the_library() -> None:
+    """For each length it takes; a longer text is refused rather than hashed into something else."""
+    if _compiled is None:
+        return  # the test above says whether it may be missing
+    rng = Random(64)
+    for length in range(65):
+        for _ in range(50):
+            text = rng.randbytes(length)
+            assert _compiled.digest(text) == xxh3_64_digest(text), text
+    with pytest.raises(ValueError, match="65 bytes"):
+        _compiled.digest(bytes(65))
 
 
 def _key(rng: Random) -> bytes:

@@ -12,8 +12,6 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from xxhash import xxh3_64_digest
-
 from trackd.store import records
 from trackd.store.errors import DataDamaged
 
@@ -44,6 +42,7 @@ from trackd.store._bytes cimport (
     write_text,
     write_varint,
 )
+from trackd.store._hashing cimport key_of
 
 cdef enum:
     # Fields of Change.
@@ -116,10 +115,7 @@ cdef class LoggedChange:
 
     @property
     def key(self):
-        number = PyBytes_FromStringAndSize(
-            <char*>_data(self.event) + self.waybill_at, self.waybill_length
-        )
-        return xxh3_64_digest(number) + number
+        return key_of(_data(self.event) + self.waybill_at, self.waybill_length)
 
     @property
     def first_occurrence(self):

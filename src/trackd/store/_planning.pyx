@@ -55,9 +55,9 @@ from trackd.store._bytes cimport (
     store64,
 )
 
-import struct
+from trackd.store._hashing cimport DIGEST, key_of, xxh3
 
-from xxhash import xxh3_64_digest
+import struct
 
 from trackd.domain.fold import EVENTFUL_STEPS, Course
 from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
@@ -129,6 +129,25 @@ cdef int _check_row(bytes row) except -1:
     return 0
 
 
+def digest(bytes text):
+    """xxh3_64_digest of a short text: what tests compare with the library."""
+    cdef bytes made = PyBytes_FromStringAndSize(NULL, DIGEST)
+    store64(<unsigned char*>_data(made), xxh3(_data(text), PyBytes_GET_SIZE(text)))
+    return made
+
+
+def missing(submissions, list rows):
+    """planner._missing."""
+    cdef dict keys = {}
+    cdef list scans, found
+    cdef Py_ssize_t i
+    for scans, found in zip(submissions, rows, strict=True):
+        for i in range(len(found)):
+            if found[i] is None:
+                keys[(<tuple>scans[i])[1]] = None
+    return keys
+
+
 def plan_scans(planner, list scans, verdict, list rows, dict known, list entries, uint64_t recorded_at_ms):
     """Planner._plan_scans."""
     cdef bytes suffix = records.recorded_at_suffix(recorded_at_ms)
@@ -151,7 +170,7 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
     cdef PyObject* found
     cdef bint may_repeat
     cdef tuple scan
-    cdef bytes row, key, wire, stored, id_hash
+    cdef bytes row, key, wire, stored
     if len(rows) != len(scans):
         raise ValueError("a row for each scan")
     for i in range(len(scans)):
@@ -190,11 +209,11 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         last_event = place + place_length
         fingerprints = last_event + last_length
         size = row_length - (fingerprints - old)
-        id_hash = xxh3_64_digest((<str>scan[2]).encode())
+        text = PyUnicode_AsUTF8AndSize(scan[2], &text_length)
         order[0] = 0
         store64(order + AT_TIME, occurred_at_ms)
         order[AT_RANK] = code
-        memcpy(order + AT_ID, _data(id_hash), ORDER - AT_ID)
+        store64(order + AT_ID, xxh3(<Bytes>text, text_length))
         may_repeat = False
         for j in range(0, size, FINGERPRINT):
             if memcmp(fingerprints + j, order + AT_ID, FINGERPRINT) == 0:
@@ -330,8 +349,7 @@ def keys_of_block(bytes block):
         if end - at < length or not read_event(at, length, &event):
             return None
         at += length
-        number = PyBytes_FromStringAndSize(<char*>event.waybill_number, event.waybill_number_length)
-        keys.append(<bytes>xxh3_64_digest(number) + <bytes>number)
+        keys.append(key_of(event.waybill_number, event.waybill_number_length))
     return keys
 
 
@@ -353,7 +371,7 @@ def lay_over(
     cdef unsigned char[ORDER] order
     cdef unsigned char* out
     cdef bytes suffix = records.recorded_at_suffix(recorded_at_ms)
-    cdef bytes key, row, id_hash
+    cdef bytes key, row
     cdef dict changed = {}
     cdef list dirtied = []
     at += BLOCK_HEAD
@@ -387,11 +405,10 @@ def lay_over(
         if marks & _CHANGED:
             announced |= _BIT[entry[AT_AFTER]]
             updated_at = recorded_at_ms
-        id_hash = xxh3_64_digest(PyBytes_FromStringAndSize(<char*>event.event_id, event.event_id_length))
         order[0] = 0
         store64(order + AT_TIME, event.occurred_at_ms)
         order[AT_RANK] = event.code
-        memcpy(order + AT_ID, _data(id_hash), ORDER - AT_ID)
+        store64(order + AT_ID, xxh3(event.event_id, event.event_id_length))
         if memcmp(order, newest, ORDER) > 0:
             newest = order
         if marks & _LAST_IS_THIS:

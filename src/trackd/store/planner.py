@@ -103,6 +103,7 @@ class Planner:
         self._engine = engine
         self._statuses = statuses
         self._waybill_events_max = waybill_events_max
+        self._missing = _compiled.missing if _compiled else _missing
         self.plan_scans = partial(_compiled.plan_scans, self) if _compiled else self._plan_scans
         self._write_back_rows_max = write_back_rows_max
         self.position = position
@@ -133,7 +134,7 @@ class Planner:
         first_position = self.position + 1
         self._forget()
         rows = [self._statuses.rows.get_each(scans) for scans in submissions]
-        missing = _missing(submissions, rows)
+        missing = self._missing(submissions, rows)
         known = self._statuses.fetch(missing) if missing else {}
         entries: list[bytes] = []
         verdicts = []

@@ -8,10 +8,15 @@ else comes it takes its hands off.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 from trackd.store._bytes cimport load64
+from trackd.store._hashing cimport key_of, xxh3
 
-from xxhash import xxh3_64_digest
+cdef extern from "Python.h":
+    str PyUnicode_New(Py_ssize_t, Py_UCS4)
+    void* PyUnicode_DATA(object)
+    const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
 
 cdef enum:
     EVENT_ID = 1
@@ -27,6 +32,9 @@ cdef enum:
     ONE_BYTE_LENGTH_MAX = 0x7F
     BATCH_ID_LENGTH_MAX = 64
     WAYBILL_NUMBER_LENGTH_MIN = 4
+    ASCII_MAX = 0x7F
+    # A power of two; a network has some thousands, and a batch a few.
+    FACILITIES = 1024
 
 # By field. Longer texts take the long way, which says what is wrong with them.
 cdef int[FIELDS] LENGTHS_MAX = [0, 64, 40, 0, 0, 32, 32, 32, 32]
@@ -50,6 +58,12 @@ cdef inline str _text(const unsigned char* text, Py_ssize_t length):
     return PyUnicode_DecodeUTF8(<const char*>text, length, NULL)
 
 
+cdef inline str _ascii(const unsigned char* text, Py_ssize_t length):
+    cdef str made = PyUnicode_New(length, ASCII_MAX)
+    memcpy(PyUnicode_DATA(made), text, length)
+    return made
+
+
 cdef inline bint _waybill(const unsigned char* text, Py_ssize_t length) noexcept:
     cdef Py_ssize_t i
     cdef unsigned char good = 1
@@ -66,6 +80,8 @@ cdef class EventLoop:
     cdef int partition_count
     # Short texts that are valid though they are not of printable ASCII.
     cdef public set texts
+    # The last facility code of each of so many hashes: a batch has the same ones again and again.
+    cdef list facilities
 
     def __init__(self, plain_codes, int64_t occurred_at_ms_min, int partition_count):
         cdef int code
@@ -74,6 +90,22 @@ cdef class EventLoop:
         self.occurred_at_ms_min = occurred_at_ms_min
         self.partition_count = partition_count
         self.texts = set()
+        self.facilities = [""] * FACILITIES
+
+    cdef inline str _facility(self, const unsigned char* text, Py_ssize_t length):
+        cdef str known
+        cdef Py_ssize_t known_length
+        cdef const char* known_text
+        cdef Py_ssize_t slot
+        if length == 0:
+            return ""
+        slot = xxh3(text, length) & (FACILITIES - 1)
+        known = <str>self.facilities[slot]
+        known_text = PyUnicode_AsUTF8AndSize(known, &known_length)
+        if known_length != length or memcmp(known_text, text, length) != 0:
+            known = _text(text, length)
+            self.facilities[slot] = known
+        return known
 
     def read(self, bytes request, int events_field, int64_t latest_ms, read_closely):
         """The scans of a batch by partition, and how many events it has.
@@ -184,14 +216,9 @@ cdef class EventLoop:
                 return 0
             key = scan[1]
         else:
-            number = <bytes>PyBytes_FromStringAndSize(
-                <const char*>texts[WAYBILL_NUMBER], lengths[WAYBILL_NUMBER]
-            )
-            key = <bytes>xxh3_64_digest(number) + <bytes>number
-            event_id = _text(texts[EVENT_ID], lengths[EVENT_ID])
-            facility = ""
-            if lengths[FACILITY_CODE]:
-                facility = _text(texts[FACILITY_CODE], lengths[FACILITY_CODE])
+            key = key_of(texts[WAYBILL_NUMBER], lengths[WAYBILL_NUMBER])
+            event_id = _ascii(texts[EVENT_ID], lengths[EVENT_ID])
+            facility = self._facility(texts[FACILITY_CODE], lengths[FACILITY_CODE])
             scan = (index, key, event_id, code, code, occurred_at_ms, facility, 0, wire)
         partition = load64(PyBytes_AS_STRING(key)) % <uint64_t>self.partition_count
         (<list>scans[partition]).append(scan)
