@@ -55,6 +55,24 @@ async def test_everybody_has_a_turn_in_the_order_of_asking() -> None:
     await asyncio.wait_for(turns.mine(), 10)
 
 
+async def test_patient_work_goes_behind_all_other_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What came after it goes first; once it has waited long enough nothing else does."""
+    turns, told = Turns(), []
+    turns.patiently(lambda: told.append("patient"))
+    for n in range(3):
+        turns.soon(lambda n=n: told.append(f"work {n}"))  # type: ignore[misc] # bound now
+    await asyncio.wait_for(_turns_of_the_loop(lambda: len(told) == 4), 10)
+    assert told == ["work 0", "work 1", "work 2", "patient"]
+    monkeypatch.setattr(module, "_PATIENCE_S", -1.0)
+    told.clear()
+    turns.soon(lambda: told.append("work"))
+    turns.patiently(lambda: told.append("patient"))
+    await asyncio.wait_for(_turns_of_the_loop(lambda: len(told) == 2), 10)
+    assert told == ["patient", "work"]
+
+
 async def test_work_that_raises_does_not_take_the_others_turns() -> None:
     """A defect in one piece of work stops nothing else."""
     turns = Turns()

@@ -20,6 +20,9 @@ _QUIET_TURNS = 7
 # Turns of the loop after which work goes on all the same: calls slow scans down, and never stop
 # them.
 _WAITING_TURNS_MAX = 64
+# How long work that is patient lets other work go first: a part of the 20 ms within which a scan is
+# to be acknowledged.
+_PATIENCE_S = 0.003
 # How long after a call another one is expected.
 _EXPECTING_S = 0.25
 
@@ -30,6 +33,8 @@ class Turns:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Callable[[], None]] = deque()
+        # Work that goes behind all other, and since when each waits.
+        self._patient: deque[tuple[float, Callable[[], None]]] = deque()
         self._is_due = False
         # Work done since calls were looked for.
         self._worked_s = 0.0
@@ -41,9 +46,15 @@ class Turns:
     def soon(self, work: Callable[[], None]) -> None:
         """Calls `work`, in a turn of its own."""
         self._waiting.append(work)
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._next)
+        self._be_due()
+
+    def patiently(self, work: Callable[[], None]) -> None:
+        """Calls `work`, in a turn of its own, once no other work waits, or for _PATIENCE_S.
+
+        For work that is the cheaper the more has come before it.
+        """
+        self._patient.append((time.monotonic(), work))
+        self._be_due()
 
     async def mine(self) -> None:
         """Returns when it is the caller's turn, who works until its next `await`."""
@@ -56,10 +67,20 @@ class Turns:
         self._call_came_at = time.monotonic()
         self._quiet_turns = 0
 
+    def _be_due(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._next)
+
+    def _is_patience_over(self, now: float) -> bool:
+        return not self._waiting or now - self._patient[0][0] > _PATIENCE_S
+
     def _next(self) -> None:
         began_at = time.monotonic()
         try:
-            if self._waiting:
+            if self._patient and self._is_patience_over(began_at):
+                self._patient.popleft()[1]()
+            elif self._waiting:
                 self._waiting.popleft()()
         finally:
             # What `mine` lets go on works in the next turn, so the time runs until then.
@@ -84,7 +105,7 @@ class Turns:
             self._loop.call_soon(self._look_for_calls)
 
     def _go_on(self) -> None:
-        if self._waiting:
+        if self._waiting or self._patient:
             self._next()
         else:
             self._is_due = False

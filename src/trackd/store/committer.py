@@ -205,7 +205,7 @@ class Committer:
     def _pump_soon(self) -> None:
         if not self._pump_due:
             self._pump_due = True
-            self._turns.soon(self._pump)
+            self._turns.patiently(self._pump)  # with what has arrived
 
     def _pump(self) -> None:
         """Plans and writes one commit, if one is due."""
