@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from trackd.domain.validation import BATCH_EVENTS_MAX
 from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
@@ -20,6 +20,7 @@ from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
 from trackd.wire.led_calls import CONSUME, LedCalls
+from trackd.wire.methods import Methods
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
 from trackd.wire.peers import PEER_CALLS_MAX, PeerService
 from trackd.wire.share_work import ShareService
@@ -72,9 +73,11 @@ class Door:
         with_reflection: bool,
     ) -> None:
         self._limits = limits
-        self._server = grpc.aio.server(options=_options(limits))
+        self._methods = Methods()
+        self._server = grpc.aio.server(handlers=[self._methods], options=_options(limits))
         self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        as_server: Any = self._methods
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, as_server)
         appends = Limit("AppendEvents calls", limits.unary_ingest_in_flight_max)
         streams = Limit("ingest streams", limits.streams_max)
         reads = Limit("read calls", limits.reads_in_flight_max)
@@ -88,7 +91,9 @@ class Door:
         self._add(calls, _ADMIN, "GetStats", admins, admin.get_stats)
         if with_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server)
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
+                reflection.aio.ReflectionServicer(names), as_server
+            )
 
     def _add(
         self,
@@ -107,8 +112,7 @@ class Door:
         elif answers_stream:
             kind = grpc.unary_stream_rpc_method_handler
         handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour))
-        generic = grpc.method_handlers_generic_handler(service, {method: handler})
-        self._server.add_generic_rpc_handlers((generic,))
+        self._methods.add_registered_method_handlers(service, {method: handler})
 
     def add_feed(self, calls: Calls, feed: ChangeFeed) -> None:
         """The methods of FeedService that need no subscription."""
