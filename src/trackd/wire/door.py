@@ -84,9 +84,11 @@ class Door:
         admins = Limit("admin calls", _ADMIN_CALLS_MAX)
         self._add(calls, _INGEST, "AppendEvents", appends, ingest.append_events)
         self._add(calls, _INGEST, "StreamEvents", streams, ingest.stream_events, stream=True)
-        self._add(calls, _TRACKING, "GetStatus", reads, tracking.get_status)
+        now: Callable[[bytes], bytes | None] = tracking.status_at_once
+        self._add(calls, _TRACKING, "GetStatus", reads, tracking.get_status, at_once=now)
         self._add(calls, _TRACKING, "BatchGetStatus", reads, tracking.batch_get_status)
-        self._add(calls, _TRACKING, "GetTimeline", reads, tracking.get_timeline)
+        now = tracking.timeline_at_once
+        self._add(calls, _TRACKING, "GetTimeline", reads, tracking.get_timeline, at_once=now)
         self._add(calls, _ADMIN, "GetTopology", admins, admin.get_topology)
         self._add(calls, _ADMIN, "GetStats", admins, admin.get_stats)
         if with_reflection:
@@ -103,6 +105,7 @@ class Door:
         limit: Limit,
         behaviour: Callable[[Any, Context], Awaitable[Any]],
         *,
+        at_once: Callable[[Any], Any] | None = None,
         stream: bool = False,
         answers_stream: bool = False,
     ) -> None:
@@ -111,7 +114,7 @@ class Door:
             kind = grpc.stream_stream_rpc_method_handler
         elif answers_stream:
             kind = grpc.unary_stream_rpc_method_handler
-        handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour))
+        handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour, at_once))
         self._methods.add_registered_method_handlers(service, {method: handler})
 
     def add_feed(self, calls: Calls, feed: ChangeFeed) -> None:
