@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trackd.feed.live import WatchedPartition
 from trackd.feed.partition_feed import PartitionFeed
@@ -41,8 +42,7 @@ class PartitionOptions:
     feed_memory_bytes: int = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class TimelinePage:
+class TimelinePage(NamedTuple):
     """A part of a waybill's history. `next` is the order to go on after; None on the last page."""
 
     status: bytes
@@ -339,8 +339,8 @@ class Partition:
 
 
 def _timeline_page(row: bytes, page: Page) -> TimelinePage:
-    last_key = page.last_key
-    return TimelinePage(row, page.values, None if last_key is None else last_key[-ORDER_LENGTH:])
+    values, last_key = page
+    return TimelinePage(row, values, None if last_key is None else last_key[-ORDER_LENGTH:])
 
 
 def refuse_if_behind(number: int, engine: Engine, acknowledged: int | None) -> None:

@@ -93,16 +93,22 @@ def test_what_is_no_row_is_not_answered(row: bytes) -> None:
     """A row that is damaged, or of another format, is an error and not a status."""
     with pytest.raises(UnreadableRecord):
         Answers("set").status(0, "SF0001", row)
+    with pytest.raises(UnreadableRecord):
+        Answers("set").status_of(0, status_key("SF0001"), row)
+    with pytest.raises(UnreadableRecord):
+        Answers("set").timeline(0, status_key("SF0001"), row, [], b"")
 
 
 @given(events=st.lists(EVENTS, max_size=5), token=st.text("ab=", max_size=200))
 def test_a_timeline_is_its_rows(events: list[ScanEvent], token: str) -> None:
     """Joined as they are stored, whatever their lengths."""
-    status = ShipmentStatus(waybill_number="SF0001")
     wire = [event.SerializeToString() for event in events]
-    found = GetTimelineResponse.FromString(
-        answers.timeline(wire, token, status.SerializeToString())
-    )
+    last = b"".join(wire[:1])
+    row = encode_status(NO_STATUS._replace(first_event_at_ms=NOON_MS, last_event=last))
+    encode = Answers("set")
+    status = ShipmentStatus.FromString(encode.status(0, "SF0001", row))
+    answer = encode.timeline(0, status_key("SF0001"), row, wire, token.encode())
+    found = GetTimelineResponse.FromString(answer)
     assert found == GetTimelineResponse(events=events, next_page_token=token, status=status)
 
 

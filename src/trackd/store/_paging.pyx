@@ -5,29 +5,30 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.string cimport memcmp
 
 
-def page_of(object iterator, bytes prefix, Py_ssize_t rows_max, Py_ssize_t bytes_max):
-    """The values of rows whose key begins with prefix, and the last key if there are more.
+def page_of(
+    object iterator, bytes start, bytes prefix, Py_ssize_t rows_max, Py_ssize_t bytes_max
+):
+    """The page of the rows from start on whose key begins with prefix.
 
-    The iterator stands at the first row. Whether it ended well is for the caller to ask.
+    Raises what the iterator does where it did not end well.
     """
     cdef list values = []
     cdef Py_ssize_t size = 0, length = PyBytes_GET_SIZE(prefix)
     cdef bytes key, value, last_key = None
-    is_valid, key_of, value_of, move = (
-        iterator.valid, iterator.key, iterator.value, iterator.next
-    )
-    while is_valid():
-        key = key_of()
+    iterator.seek(start)
+    while iterator.valid():
+        key = iterator.key()
         if (
             PyBytes_GET_SIZE(key) < length
             or memcmp(PyBytes_AS_STRING(key), PyBytes_AS_STRING(prefix), length)
         ):
             break
-        value = value_of()
+        value = iterator.value()
         size += PyBytes_GET_SIZE(value)
         if values and (len(values) == rows_max or size > bytes_max):
             return values, last_key
         values.append(value)
         last_key = key
-        move()
+        iterator.next()
+    iterator.status()
     return values, None

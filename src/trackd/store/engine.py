@@ -255,6 +255,8 @@ class RocksEngine:
                 self._handles[table] = self._database.get_column_family_handle(table.value)
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
+        self._same_prefix = ReadOptions()
+        self._same_prefix.set_prefix_same_as_start(True)
 
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
         """See Engine."""
@@ -308,9 +310,7 @@ class RocksEngine:
 
     def scan_prefix(self, table: Table, prefix: bytes, start: bytes = b"") -> Scan:
         """See Engine."""
-        read_options = ReadOptions()
-        read_options.set_prefix_same_as_start(True)
-        return self._scan(table, read_options, max(start, prefix), prefix)
+        return self._scan(table, self._same_prefix, max(start, prefix), prefix)
 
     def read_page(
         self, table: Table, prefix: bytes, start: bytes = b"", *, rows_max: int, bytes_max: int
@@ -319,12 +319,11 @@ class RocksEngine:
         if _paging is None:
             rows = self.scan_prefix(table, prefix, start)
             return page_of(rows, rows_max=rows_max, bytes_max=bytes_max)
-        read_options = ReadOptions()
-        read_options.set_prefix_same_as_start(True)
-        iterator = self._families[table].iter(read_options)
-        iterator.seek(max(start, prefix))
-        page = Page(*_paging.page_of(iterator, prefix, rows_max, bytes_max))
-        self._ended_well(table, iterator)
+        iterator = self._families[table].iter(self._same_prefix)
+        try:
+            page: Page = _paging.page_of(iterator, max(start, prefix), prefix, rows_max, bytes_max)
+        except Exception as error:
+            raise DataDamaged(f"{table.value}: {error}") from error
         return page
 
     def scan_all(self, table: Table, start: bytes = b"") -> Scan:

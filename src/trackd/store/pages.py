@@ -1,18 +1,13 @@
 """A page of rows: a part of a scan, bounded in rows and in bytes.
 
-`_paging.pyx` takes one from an engine's iterator, compiled: a row costs four calls of the iterator,
-and as little as possible beside them.
+`_paging.pyx` takes one from an iterator of RocksDB, compiled: a timeline is fifteen rows that lie
+anywhere in memory, so what is done between them is best done with little code.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
-
-class Page(NamedTuple):
-    """The values of the rows, in order. last_key: of the last of them, if there are more."""
-
-    values: list[bytes]
-    last_key: bytes | None
+# The values of the rows, in order, and the key of the last of them if there are more.
+Page = tuple[list[bytes], bytes | None]
 
 
 def page_of(rows: Iterable[tuple[bytes, bytes]], *, rows_max: int, bytes_max: int) -> Page:
@@ -26,7 +21,7 @@ def page_of(rows: Iterable[tuple[bytes, bytes]], *, rows_max: int, bytes_max: in
     for key, value in rows:
         size += len(value)
         if values and (len(values) == rows_max or size > bytes_max):
-            return Page(values, last_key)
+            return values, last_key
         values.append(value)
         last_key = key
-    return Page(values, None)
+    return values, None

@@ -18,6 +18,7 @@ from trackd.store._bytes cimport (
     DELIMITED,
     DIGITS_MAX,
     HEAD,
+    VARINT_CONTINUES,
     Bytes,
     load16,
     load32,
@@ -87,6 +88,37 @@ def one_status(bytes prefix, bytes key, bytes row):
     return _status(
         prefix, <Bytes>PyBytes_AS_STRING(key) + HASH, PyBytes_GET_SIZE(key) - HASH, row, 1
     )
+
+
+def one_timeline(bytes prefix, bytes key, bytes row, list events, bytes token):
+    """A GetTimelineResponse with the events, the status, and a token unless it is empty."""
+    cdef bytes status = _status(
+        prefix, <Bytes>PyBytes_AS_STRING(key) + HASH, PyBytes_GET_SIZE(key) - HASH, row, 3
+    )
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(status)
+    cdef unsigned char* out
+    cdef bytes text
+    for text in events:
+        size += text_size(PyBytes_GET_SIZE(text))
+    if PyBytes_GET_SIZE(token):
+        size += text_size(PyBytes_GET_SIZE(token))
+    answer = PyBytes_FromStringAndSize(NULL, size)
+    out = <unsigned char*>PyBytes_AS_STRING(answer)
+    for text in events:
+        out = write_text(out, 1, <Bytes>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    if PyBytes_GET_SIZE(token):
+        out = write_text(out, 2, <Bytes>PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
+    memcpy(out, PyBytes_AS_STRING(status), PyBytes_GET_SIZE(status))
+    return answer
+
+
+cdef Py_ssize_t text_size(Py_ssize_t length) noexcept:
+    """The bytes of a text as a field: a tag, its length, itself."""
+    cdef Py_ssize_t size = length + 2
+    while length >= VARINT_CONTINUES:
+        length >>= 7
+        size += 1
+    return size
 
 
 cdef bytes _status(

@@ -16,7 +16,6 @@ from trackd.store.keys import (
     ORDER_LENGTH,
     partition_of,
     status_key,
-    waybill_of_status_key,
 )
 from trackd.v1.tracking_pb2 import (
     TIMELINE_ORDER_NEWEST_FIRST,
@@ -82,7 +81,7 @@ class TrackingService:
         )
         if page is None:
             return None
-        return self._timeline(number, waybill_of_status_key(key), page, newest_first=False)
+        return self._timeline(number, key, page, newest_first=False)
 
     async def get_status(self, request: bytes, _: Context) -> bytes:
         """GetStatus."""
@@ -157,14 +156,14 @@ class TrackingService:
         )
         if page is None:
             raise _not_found(number)
-        return self._timeline(partition.number, number, page, newest_first=newest_first)
+        return self._timeline(partition.number, key, page, newest_first=newest_first)
 
     def _timeline(
-        self, partition: int, number: str, page: TimelinePage, *, newest_first: bool
+        self, partition: int, key: bytes, page: TimelinePage, *, newest_first: bool
     ) -> bytes:
-        token = _page_token(number, newest_first, page.next) if page.next else ""
-        status = self._encode.status(partition, number, page.status)
-        return answers.timeline(page.events, token, status)
+        status, events, following = page
+        token = _page_token(key, newest_first, following) if following else b""
+        return self._encode.timeline(partition, key, status, events, token)
 
     async def _rows(self, by_partition: Mapping[int, Sequence[bytes]]) -> dict[bytes, bytes]:
         """The status rows of keys; partitions of other workers are asked at the same time."""
@@ -214,9 +213,9 @@ def _not_found(number: str) -> CallError:
 # A page token is base64 of: the waybill's hash, the direction, and the order to go on after.
 
 
-def _page_token(number: str, newest_first: bool, after: bytes) -> str:
-    token = status_key(number)[:HASH_LENGTH] + bytes((newest_first,)) + after
-    return base64.urlsafe_b64encode(token).decode()
+def _page_token(key: bytes, newest_first: bool, after: bytes) -> bytes:
+    token = key[:HASH_LENGTH] + bytes((newest_first,)) + after
+    return base64.urlsafe_b64encode(token)
 
 
 def _order_in(token: str, number: str, newest_first: bool) -> bytes:
