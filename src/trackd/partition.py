@@ -239,21 +239,20 @@ class Partition:
         await self.committer.durable(status_position(row))
         return _timeline_page(row, page)
 
-    # Both ways of reading at once give None where something would have to be waited for or looked
-    # up on disk, or where there is nothing; the ways above say which.
+    # Both ways of reading at once give None where something would have to be waited for, or where
+    # there is nothing; the ways above say which. They raise DataDamaged.
 
     def status_now(self, key: bytes) -> bytes | None:
-        """The status row of a waybill, if it is in memory and durable."""
+        """The status row of a waybill, if it is durable."""
         row = self.statuses.rows.get(key)
+        if row is None:
+            row = self.statuses.get(key)
         if row is None or status_position(row) > self.committer.durable_position:
             return None
         return row
 
     def timeline_now(self, key: bytes, *, limit: int, bytes_max: int) -> TimelinePage | None:
-        """The first page of a waybill's history, if its status is in memory and durable.
-
-        Raises DataDamaged.
-        """
+        """The first page of a waybill's history, if all of it is durable."""
         row = self.status_now(key)
         if row is None:
             return None

@@ -25,5 +25,6 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
             patch.setattr(replay, "_compiled", None)
             patch.setattr(scans, "_compiled", None)
             patch.setattr(answers, "_compiled", None)
+            patch.setattr(answers, "located", answers.located_plainly)
             patch.setattr(statuses, "Rows", rows.Rows)
         yield request.param

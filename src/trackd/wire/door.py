@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 
 from trackd.domain.validation import BATCH_EVENTS_MAX
 from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
@@ -76,8 +76,7 @@ class Door:
         self._methods = Methods()
         self._server = grpc.aio.server(handlers=[self._methods], options=_options(limits))
         self._health = health.aio.HealthServicer()
-        as_server: Any = self._methods
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, as_server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         appends = Limit("AppendEvents calls", limits.unary_ingest_in_flight_max)
         streams = Limit("ingest streams", limits.streams_max)
         reads = Limit("read calls", limits.reads_in_flight_max)
@@ -93,9 +92,7 @@ class Door:
         self._add(calls, _ADMIN, "GetStats", admins, admin.get_stats)
         if with_reflection:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
-                reflection.aio.ReflectionServicer(names), as_server
-            )
+            reflection.enable_server_reflection(names, self._server)
 
     def _add(
         self,
@@ -115,7 +112,7 @@ class Door:
         elif answers_stream:
             kind = grpc.unary_stream_rpc_method_handler
         handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour, at_once))
-        self._methods.add_registered_method_handlers(service, {method: handler})
+        self._methods.add(service, method, handler)
 
     def add_feed(self, calls: Calls, feed: ChangeFeed) -> None:
         """The methods of FeedService that need no subscription."""

@@ -26,7 +26,7 @@ from trackd.v1.tracking_pb2 import (
 )
 from trackd.wire import answers, positions
 from trackd.wire.access import PartitionAccess
-from trackd.wire.answers import Answers, located
+from trackd.wire.answers import Answers
 from trackd.wire.calls import Context
 from trackd.wire.errors import CallError, invalid, malformed
 
@@ -58,12 +58,12 @@ class TrackingService:
         self._timeline_bytes_max = response_bytes_max - _ANSWER_RESERVE_BYTES
         self._count = len(partitions)
 
-    # Most look-ups name a waybill and nothing else, and its status is in memory here: these are
-    # answered without a coroutine. None: the methods below answer, or say what is wrong.
+    # Most look-ups name a waybill and nothing else, and its partition is here: these are answered
+    # without a coroutine. None: the methods below answer, or say what is wrong. Raise DataDamaged.
 
     def status_at_once(self, request: bytes) -> bytes | None:
         """GetStatus, where nothing has to be waited for."""
-        place = located(request, self._count)
+        place = answers.located(request, self._count)
         if place is None:
             return None
         number, key = place
@@ -71,8 +71,8 @@ class TrackingService:
         return None if row is None else self._encode.status_of(number, key, row)
 
     def timeline_at_once(self, request: bytes) -> bytes | None:
-        """GetTimeline, where nothing has to be waited for. Raises DataDamaged."""
-        place = located(request, self._count)
+        """GetTimeline, where nothing has to be waited for."""
+        place = answers.located(request, self._count)
         if place is None:
             return None
         number, key = place
