@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trackd.feed.live import WatchedPartition
 from trackd.feed.partition_feed import PartitionFeed
@@ -22,6 +23,7 @@ from trackd.store.engine import Engine
 from trackd.store.errors import DataBehind, StorageFailed, WrongData
 from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix
 from trackd.store.mark import DurableMark
+from trackd.store.pages import Page, page_of
 from trackd.store.planner import Planner, ScanTuple, Verdict
 from trackd.store.records import status_position
 from trackd.store.space import SpaceGuard
@@ -40,8 +42,7 @@ class PartitionOptions:
     feed_memory_bytes: int = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class TimelinePage:
+class TimelinePage(NamedTuple):
     """A part of a waybill's history. `next` is the order to go on after; None on the last page."""
 
     status: bytes
@@ -224,18 +225,41 @@ class Partition:
         if row is None:
             return None
         prefix = events_prefix(key)
-        found: Iterable[tuple[bytes, bytes]]
         if newest_first:
             # The engine only scans forward, and a waybill's events are bounded.
             rows = list(self.engine.scan_prefix(Table.EVENTS, prefix))
             found = (row for row in reversed(rows) if after is None or row[0] < key + after)
+            page = page_of(found, rows_max=limit, bytes_max=bytes_max)
         else:
             start = b"" if after is None else key + after + b"\0"
-            found = self.engine.scan_prefix(Table.EVENTS, prefix, start)
-        events, following = _page(found, limit, bytes_max)
+            page = self.engine.read_page(
+                Table.EVENTS, prefix, start, rows_max=limit, bytes_max=bytes_max
+            )
         # Waited for after the scan, so that the scan holds nothing that is not waited for.
         await self.committer.durable(status_position(row))
-        return TimelinePage(row, events, following)
+        return _timeline_page(row, page)
+
+    # Both ways of reading at once give None where something would have to be waited for, or where
+    # there is nothing; the ways above say which. They raise DataDamaged.
+
+    def status_now(self, key: bytes) -> bytes | None:
+        """The status row of a waybill, if it is durable."""
+        row = self.statuses.rows.get(key)
+        if row is None:
+            row = self.statuses.get(key)
+        if row is None or status_position(row) > self.committer.durable_position:
+            return None
+        return row
+
+    def timeline_now(self, key: bytes, *, limit: int, bytes_max: int) -> TimelinePage | None:
+        """The first page of a waybill's history, if all of it is durable."""
+        row = self.status_now(key)
+        if row is None:
+            return None
+        # The row counts every event that was planned, so those in the engine are durable, too.
+        prefix = events_prefix(key)
+        page = self.engine.read_page(Table.EVENTS, prefix, rows_max=limit, bytes_max=bytes_max)
+        return _timeline_page(row, page)
 
     def watched(self) -> WatchedPartition:
         """What a watch of its changes needs."""
@@ -313,20 +337,9 @@ class Partition:
         await asyncio.to_thread(self._mark.close)
 
 
-def _page(
-    found: Iterable[tuple[bytes, bytes]], limit: int, bytes_max: int
-) -> tuple[list[bytes], bytes | None]:
-    """The rows of a page, and the order of its last one if there are more behind it."""
-    rows: list[bytes] = []
-    size = 0
-    last = b""
-    for key, value in found:
-        size += len(value)
-        if rows and (len(rows) == limit or size > bytes_max):
-            return rows, last
-        rows.append(value)
-        last = key[-ORDER_LENGTH:]
-    return rows, None
+def _timeline_page(row: bytes, page: Page) -> TimelinePage:
+    values, last_key = page
+    return TimelinePage(row, values, None if last_key is None else last_key[-ORDER_LENGTH:])
 
 
 def refuse_if_behind(number: int, engine: Engine, acknowledged: int | None) -> None:

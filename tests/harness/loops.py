@@ -6,7 +6,7 @@ import pytest
 
 from trackd import compiled
 from trackd.feed import partition_feed, runs, wanted
-from trackd.store import planner, replay, rows, statuses
+from trackd.store import engine, planner, replay, rows, statuses
 from trackd.wire import answers, scans
 
 LOOPS = ["python", "compiled"] if compiled.is_compiled() else ["python"]
@@ -20,9 +20,11 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
             patch.setattr(partition_feed, "_compiled", None)
             patch.setattr(runs, "_compiled", None)
             patch.setattr(wanted, "_compiled", None)
+            patch.setattr(engine, "_paging", None)
             patch.setattr(planner, "_compiled", None)
             patch.setattr(replay, "_compiled", None)
             patch.setattr(scans, "_compiled", None)
             patch.setattr(answers, "_compiled", None)
+            patch.setattr(answers, "located", answers.located_plainly)
             patch.setattr(statuses, "Rows", rows.Rows)
         yield request.param

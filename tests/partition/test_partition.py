@@ -91,6 +91,8 @@ async def pages(
             KEY, after=after, newest_first=newest_first, limit=limit, bytes_max=bytes_max
         )
         assert page is not None
+        if after is None and not newest_first:
+            assert partition.timeline_now(KEY, limit=limit, bytes_max=bytes_max) == page
         found.append([parse_event(stored).event_id for stored in page.events])
         after = page.next
         if after is None:
@@ -160,8 +162,11 @@ async def test_a_read_waits_for_what_it_would_show(engine: MemoryEngine, tmp_pat
     assert not status.done()
     assert not timeline.done()
     assert not answer.done()
+    assert partition.status_now(KEY) is None
+    assert partition.timeline_now(KEY, limit=10, bytes_max=1_000) is None
+    assert partition.status_now(status_key("SF0002")) is not None
     gate.set()
-    assert (await status).keys() == {KEY}
+    assert await status == {KEY: partition.status_now(KEY)}
     assert await timeline == [["e0"]]
     assert (await answer).position == 2
     await partition.close()

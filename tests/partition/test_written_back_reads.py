@@ -78,6 +78,7 @@ async def test_a_row_written_back_with_its_latest_scan_waits_for_the_flush(
     await asyncio.sleep(0.01)
     assert not answer.done()
     assert not reading.done()
+    assert partition.status_now(_KEY) is None
     engine.gate.set()
     assert decode_status((await reading)[_KEY]).event_count == 2
     await answer

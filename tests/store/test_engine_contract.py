@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.engines import Kept
-from trackd.store.engine import ENGINE_FIGURES, Engine, Rows
+from trackd.store.engine import Engine, Rows
+from trackd.store.engine_figures import ENGINE_FIGURES
 from trackd.store.errors import WriteStalled
 from trackd.store.keys import Table, event_order, events_prefix, status_key
 
@@ -127,6 +128,26 @@ def test_a_waybills_events_are_not_those_of_a_longer_number(kept: Kept) -> None:
         assert [key for key, _ in kept.engine.scan_prefix(Table.EVENTS, prefix)] == keys
         after_first = kept.engine.scan_prefix(Table.EVENTS, prefix, keys[0] + b"\x00")
         assert [key for key, _ in after_first] == keys[1:]
+
+
+@pytest.mark.usefixtures("loops")
+def test_a_page_is_the_beginning_of_a_scan(kept: Kept) -> None:
+    """Bounded in rows and in bytes, but never empty; it says whether there is more."""
+    prefix, other = events_prefix(status_key("SF1")), events_prefix(status_key("SF10"))
+    keys = [prefix + bytes((number,)) for number in range(5)]
+    put(kept.engine, Table.EVENTS, *keys, other, value=b"four")
+    for rows_max in (1, 4, 5, 6):
+        for bytes_max in (0, 4, 7, 8, 19, 20, 21):
+            for first in range(6):
+                start = keys[first] if first < len(keys) else prefix + b"\xff"
+                page = kept.engine.read_page(
+                    Table.EVENTS, prefix, start, rows_max=rows_max, bytes_max=bytes_max
+                )
+                count = min(5 - first, max(1, min(rows_max, bytes_max // 4)))
+                last_key = keys[first + count - 1] if first + count < len(keys) else None
+                assert page == ([b"four"] * count, last_key)
+    page = kept.engine.read_page(Table.EVENTS, events_prefix(b"unknown!"), rows_max=1, bytes_max=1)
+    assert page == ([], None)
 
 
 def test_a_prefix_of_ff_has_an_end(kept: Kept) -> None:

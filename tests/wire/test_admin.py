@@ -15,7 +15,7 @@ import trackd
 from tests.conftest import Serve
 from tests.harness.server import ServerProcess
 from tests.wire.caller import Caller, refused, scan_event
-from trackd.store.engine import ENGINE_FIGURES
+from trackd.store.engine_figures import ENGINE_FIGURES
 from trackd.v1.admin_pb2 import GetStatsRequest, GetTopologyRequest
 from trackd.v1.tracking_pb2 import GetStatusRequest
 

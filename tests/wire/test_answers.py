@@ -7,16 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.desk import NOON_MS
-from trackd.domain.validation import Fault
+from trackd.domain.validation import Fault, normal_waybill_number
 from trackd.domain.vocabulary import Flag, Milestone, Rejection, flag_mask
-from trackd.store.keys import ORDER_LENGTH
+from trackd.store.keys import ORDER_LENGTH, partition_of, status_key
 from trackd.store.planner import Verdict
 from trackd.store.records import NO_STATUS, UnreadableRecord, encode_status
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.ingest_pb2 import AppendEventsResponse, StreamEventsResponse
 from trackd.v1.tracking_pb2 import (
     BatchGetStatusResponse,
+    GetStatusRequest,
     GetStatusResponse,
+    GetTimelineRequest,
     GetTimelineResponse,
 )
 from trackd.wire import answers, positions
@@ -75,9 +77,11 @@ def test_a_status_is_its_row(
         updated_at_ms=NOON_MS + 5,
         position=f"set/3.{position}",
     )
-    status = Answers("set").status(3, number, encode_status(row))
+    encode, stored = Answers("set"), encode_status(row)
+    status = encode.status(3, number, stored)
     assert ShipmentStatus.FromString(status) == expected
     assert GetStatusResponse.FromString(answers.one_status(status)).status == expected
+    assert encode.status_of(3, status_key(number), stored) == answers.one_status(status)
     both = answers.many_statuses([status, status], ["A", number])
     assert BatchGetStatusResponse.FromString(both) == BatchGetStatusResponse(
         statuses=[expected, expected], missing_waybill_numbers=["A", number]
@@ -89,16 +93,22 @@ def test_what_is_no_row_is_not_answered(row: bytes) -> None:
     """A row that is damaged, or of another format, is an error and not a status."""
     with pytest.raises(UnreadableRecord):
         Answers("set").status(0, "SF0001", row)
+    with pytest.raises(UnreadableRecord):
+        Answers("set").status_of(0, status_key("SF0001"), row)
+    with pytest.raises(UnreadableRecord):
+        Answers("set").timeline(0, status_key("SF0001"), row, [], b"")
 
 
 @given(events=st.lists(EVENTS, max_size=5), token=st.text("ab=", max_size=200))
 def test_a_timeline_is_its_rows(events: list[ScanEvent], token: str) -> None:
     """Joined as they are stored, whatever their lengths."""
-    status = ShipmentStatus(waybill_number="SF0001")
     wire = [event.SerializeToString() for event in events]
-    found = GetTimelineResponse.FromString(
-        answers.timeline(wire, token, status.SerializeToString())
-    )
+    last = b"".join(wire[:1])
+    row = encode_status(NO_STATUS._replace(first_event_at_ms=NOON_MS, last_event=last))
+    encode = Answers("set")
+    status = ShipmentStatus.FromString(encode.status(0, "SF0001", row))
+    answer = encode.timeline(0, status_key("SF0001"), row, wire, token.encode())
+    found = GetTimelineResponse.FromString(answer)
     assert found == GetTimelineResponse(events=events, next_page_token=token, status=status)
 
 
@@ -121,3 +131,45 @@ def test_a_position_comes_back(parts: dict[int, int]) -> None:
     """A token of any partitions, up to all of them."""
     token = Answers("set").position(parts.items())
     assert positions.parse(token, "set") == parts
+
+
+@given(number=NUMBERS, partitions=st.integers(1, 64))
+def test_a_look_up_that_names_a_waybill_and_nothing_else_is_located(
+    number: str, partitions: int
+) -> None:
+    """GetStatus and GetTimeline begin alike."""
+    place = partition_of(status_key(number), partitions), status_key(number)
+    for message in (GetStatusRequest, GetTimelineRequest):
+        request = message(waybill_number=number).SerializeToString()
+        assert answers.located(request, partitions) == place
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=50),
+        st.text("Aa9- \n\0", max_size=45).map(
+            lambda text: GetStatusRequest(waybill_number=text).SerializeToString()
+        ),
+        st.builds(
+            lambda number, extra: b"\n" + bytes((len(number) + extra,)) + number.encode(),
+            NUMBERS,
+            st.integers(-2, 2),
+        ),
+        st.builds(
+            lambda number, position: GetStatusRequest(
+                waybill_number=number, min_position=position
+            ).SerializeToString(),
+            NUMBERS,
+            st.text("set/0.1", max_size=3),
+        ),
+    )
+)
+def test_what_is_located_is_what_protobuf_reads(request: bytes) -> None:
+    """Any other shape is left to protobuf: a number to be corrected, more fields, no message."""
+    place = answers.located(request, 7)
+    if place is not None:
+        read = GetStatusRequest.FromString(request)
+        assert normal_waybill_number(read.waybill_number) == read.waybill_number
+        assert read == GetStatusRequest(waybill_number=read.waybill_number)
+        key = status_key(read.waybill_number)
+        assert place == (partition_of(key, 7), key)

@@ -106,6 +106,38 @@ async def test_one_call_too_many_is_told_to_come_back(
     assert counted(registry, "RESOURCE_EXHAUSTED") == 1
 
 
+async def test_what_is_answered_at_once_is_a_call_like_any_other(
+    calls: Calls, registry: CollectorRegistry
+) -> None:
+    """It is counted and has its place; what is not answered so, is answered by the behaviour."""
+    limit = Limit("calls", 1)
+    running: list[int] = []
+
+    def at_once(request: bytes) -> bytes | None:
+        running.append(limit.running)
+        if request == b"damaged":
+            raise DataDamaged("x")
+        return b"at once" if request == b"plain" else None
+
+    async def behaviour(*_: object) -> bytes:
+        return b"later"
+
+    call = calls.around("Do", limit, behaviour, at_once)
+    assert [await call(asked, Context()) for asked in (b"plain", b"odd")] == [b"at once", b"later"]
+    context = Context()
+    with pytest.raises(Aborted):
+        await call(b"damaged", context)
+    assert context.code == grpc.StatusCode.DATA_LOSS
+    assert running == [1, 1, 1]
+    assert (limit.running, calls.running) == (0, 0)
+    assert (counted(registry, "OK"), counted(registry, "DATA_LOSS")) == (2, 1)
+    calls.stopping.set()
+    refused = Context()
+    with pytest.raises(Aborted):
+        await call(b"plain", refused)
+    assert refused.code == grpc.StatusCode.UNAVAILABLE
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

@@ -294,6 +294,14 @@ class RemotePartition:
         response = await self._call("Reached", request, ReachedResponse)
         return bool(response.reached)
 
+    def status_now(self, key: bytes) -> bytes | None:  # noqa: ARG002
+        """Nothing is known at once of another worker's partition."""
+        return None
+
+    def timeline_now(self, key: bytes, **_: object) -> TimelinePage | None:  # noqa: ARG002
+        """Nothing is known at once of another worker's partition."""
+        return None
+
     async def read_status(self, key: bytes) -> bytes | None:
         """As Partition.read_status; the row has no fingerprints."""
         return (await self.read_statuses((key,))).get(key)

@@ -7,8 +7,10 @@ power cut may.
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
 
-from trackd.store.engine import ENGINE_FIGURES, Rows
+from trackd.store.engine import Rows
+from trackd.store.engine_figures import ENGINE_FIGURES
 from trackd.store.keys import Table
+from trackd.store.pages import Page, page_of
 
 
 class MemoryEngine:
@@ -71,6 +73,13 @@ class MemoryEngine:
                 break
             found.append((keys[place], values[keys[place]]))
         yield from found
+
+    def read_page(
+        self, table: Table, prefix: bytes, start: bytes = b"", *, rows_max: int, bytes_max: int
+    ) -> Page:
+        """See Engine."""
+        rows = self.scan_prefix(table, prefix, start)
+        return page_of(rows, rows_max=rows_max, bytes_max=bytes_max)
 
     def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See Engine."""

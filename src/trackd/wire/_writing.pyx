@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The loops of wire/answers.py, compiled: a ShipmentStatus from a status row, rows joined to an answer."""
+"""What wire/answers.py does for every look-up, compiled: where its waybill is, a ShipmentStatus from a
+status row, rows joined to an answer."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
@@ -17,6 +18,7 @@ from trackd.store._bytes cimport (
     DELIMITED,
     DIGITS_MAX,
     HEAD,
+    VARINT_CONTINUES,
     Bytes,
     load16,
     load32,
@@ -28,6 +30,9 @@ from trackd.store._bytes cimport (
     write_varint,
 )
 
+from xxhash import xxh3_64_digest
+
+from trackd.domain.validation import WAYBILL_NUMBER_LENGTH_MAX, WAYBILL_NUMBER_LENGTH_MIN
 from trackd.store.records import FORMAT_VERSION, STATUS_HEAD, UnreadableRecord, decode_status
 
 cdef enum:
@@ -44,18 +49,86 @@ cdef enum:
     NUMBERS_MAX = 160
     # A tag and the length of a text.
     HEAD_MAX = 11
+    # A status key is a hash of so many bytes, and the number.
+    HASH = 8
 
 if HEAD != STATUS_HEAD.size:
     raise ImportError("the compiled answers are of another format: install trackd anew")
 
 cdef int _FORMAT = FORMAT_VERSION
+cdef Py_ssize_t _NUMBER_MIN = WAYBILL_NUMBER_LENGTH_MIN, _NUMBER_MAX = WAYBILL_NUMBER_LENGTH_MAX
+
+
+def located(bytes request, unsigned int partition_count):
+    """The partition and the status key of a look-up of plain shape; None of another one."""
+    cdef Py_ssize_t at, length = PyBytes_GET_SIZE(request) - 2
+    cdef Bytes data = <Bytes>PyBytes_AS_STRING(request)
+    cdef unsigned char c
+    cdef bytes digest
+    if length < _NUMBER_MIN or length > _NUMBER_MAX or data[0] != 0x0A or data[1] != length:
+        return None
+    for at in range(2, 2 + length):
+        c = data[at]
+        if not (c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'-'):
+            return None
+    number = PyBytes_FromStringAndSize(<const char*>data + 2, length)
+    digest = xxh3_64_digest(number)
+    return load64(PyBytes_AS_STRING(digest)) % partition_count, digest + number
 
 
 def encode_status(bytes prefix, bytes number, bytes row):
     """A ShipmentStatus. prefix: what its position begins with."""
+    return _status(
+        prefix, <Bytes>PyBytes_AS_STRING(number), PyBytes_GET_SIZE(number), row, 0
+    )
+
+
+def one_status(bytes prefix, bytes key, bytes row):
+    """A GetStatusResponse with the status. key: the row's."""
+    return _status(
+        prefix, <Bytes>PyBytes_AS_STRING(key) + HASH, PyBytes_GET_SIZE(key) - HASH, row, 1
+    )
+
+
+def one_timeline(bytes prefix, bytes key, bytes row, list events, bytes token):
+    """A GetTimelineResponse with the events, the status, and a token unless it is empty."""
+    cdef bytes status = _status(
+        prefix, <Bytes>PyBytes_AS_STRING(key) + HASH, PyBytes_GET_SIZE(key) - HASH, row, 3
+    )
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(status)
+    cdef unsigned char* out
+    cdef bytes text
+    for text in events:
+        size += text_size(PyBytes_GET_SIZE(text))
+    if PyBytes_GET_SIZE(token):
+        size += text_size(PyBytes_GET_SIZE(token))
+    answer = PyBytes_FromStringAndSize(NULL, size)
+    out = <unsigned char*>PyBytes_AS_STRING(answer)
+    for text in events:
+        out = write_text(out, 1, <Bytes>PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
+    if PyBytes_GET_SIZE(token):
+        out = write_text(out, 2, <Bytes>PyBytes_AS_STRING(token), PyBytes_GET_SIZE(token))
+    memcpy(out, PyBytes_AS_STRING(status), PyBytes_GET_SIZE(status))
+    return answer
+
+
+cdef Py_ssize_t text_size(Py_ssize_t length) noexcept:
+    """The bytes of a text as a field: a tag, its length, itself."""
+    cdef Py_ssize_t size = length + 2
+    while length >= VARINT_CONTINUES:
+        length >>= 7
+        size += 1
+    return size
+
+
+cdef bytes _status(
+    bytes prefix, Bytes number, Py_ssize_t number_length, bytes row, int field
+):
+    """A ShipmentStatus; behind a field's tag and its length, if there is a field."""
     cdef Bytes data = <Bytes>PyBytes_AS_STRING(row)
-    cdef Py_ssize_t place_end, last_length, prefix_length = PyBytes_GET_SIZE(prefix)
+    cdef Py_ssize_t place_end, last_length, length, prefix_length = PyBytes_GET_SIZE(prefix)
     cdef unsigned char[DIGITS_MAX] digits
+    cdef unsigned char[HEAD_MAX] head
     cdef unsigned char* out
     cdef unsigned char* begin
     cdef int digit
@@ -67,12 +140,10 @@ def encode_status(bytes prefix, bytes number, bytes row):
         raise UnreadableRecord("status row ends within its head")
     digit = write_digits(digits, load64(data + AT_POSITION))
     buffer = PyBytes_FromStringAndSize(
-        NULL, NUMBERS_MAX + PyBytes_GET_SIZE(number) + prefix_length + last_length
+        NULL, HEAD_MAX + NUMBERS_MAX + number_length + prefix_length + last_length
     )
-    begin = out = <unsigned char*>PyBytes_AS_STRING(buffer)
-    out = write_text(
-        out, WAYBILL_NUMBER, <Bytes>PyBytes_AS_STRING(number), PyBytes_GET_SIZE(number)
-    )
+    begin = out = <unsigned char*>PyBytes_AS_STRING(buffer) + HEAD_MAX
+    out = write_text(out, WAYBILL_NUMBER, number, number_length)
     out = write_number(out, MILESTONE, data[AT_MILESTONE])
     out = write_mask(out, FLAGS, load16(data + AT_FLAGS))
     out = write_text(out, LAST_EVENT, data + place_end, last_length)
@@ -85,6 +156,11 @@ def encode_status(bytes prefix, bytes number, bytes row):
     out += prefix_length
     memcpy(out, digits + digit, DIGITS_MAX - digit)
     out += DIGITS_MAX - digit
+    if field:
+        head[0] = field << 3 | DELIMITED
+        length = write_varint(head + 1, out - begin) - head
+        begin -= length
+        memcpy(begin, head, length)
     return PyBytes_FromStringAndSize(<char*>begin, out - begin)
 
 

@@ -4,12 +4,14 @@ A stored event is its wire bytes, and so is everything made of it: a timeline is
 behind a tag and a length, joined; nothing is parsed and serialised again on the way out.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 
 from trackd import compiled
 from trackd.domain.validation import Fault
 from trackd.domain.vocabulary import flags_of
 from trackd.store.data_directory import PARTITIONS_MAX
+from trackd.store.keys import partition_of, status_key, waybill_of_status_key
 from trackd.store.planner import Verdict
 from trackd.store.records import decode_status
 from trackd.v1.event_pb2 import ShipmentStatus
@@ -23,6 +25,7 @@ _FIELD_1 = b"\x0a"
 _FIELD_2 = b"\x12"
 _FIELD_3 = b"\x1a"
 _STATUS_LAST_EVENT = b"\x22"  # ShipmentStatus.last_event is field 4
+_PLAIN = re.compile(rb"\n.([A-Z0-9-]{4,40})", re.DOTALL).fullmatch
 # Set in every byte of a varint but its last.
 _VARINT_CONTINUES = 0x80
 _FLAGS = {0: ()} | {mask: tuple(flags_of(mask)) for mask in range(2, 1 << 8, 2)}
@@ -81,6 +84,32 @@ class Answers:
             return status
         return self._status(partition, waybill_number, row)
 
+    def status_of(self, partition: int, key: bytes, row: bytes) -> bytes:
+        """A GetStatusResponse, from a status row and its key. `_writing.one_status` is the same."""
+        if _compiled:
+            answer: bytes = _compiled.one_status(self._prefixes[partition], key, row)
+            return answer
+        return one_status(self._status(partition, waybill_of_status_key(key), row))
+
+    def timeline(
+        self, partition: int, key: bytes, row: bytes, events: list[bytes], next_page_token: bytes
+    ) -> bytes:
+        """A GetTimelineResponse, from a status row, its key and stored events.
+
+        `_writing.one_timeline` is the same, compiled.
+        """
+        if _compiled:
+            answer: bytes = _compiled.one_timeline(
+                self._prefixes[partition], key, row, events, next_page_token
+            )
+            return answer
+        parts = [_delimited(_FIELD_1, event) for event in events]
+        if next_page_token:
+            parts.append(_delimited(_FIELD_2, next_page_token))
+        status = self._status(partition, waybill_of_status_key(key), row)
+        parts.append(_delimited(_FIELD_3, status))
+        return b"".join(parts)
+
     def _status(self, partition: int, waybill_number: str, row: bytes) -> bytes:
         status = decode_status(row)
         flags = _FLAGS.get(status.flags)
@@ -101,19 +130,29 @@ def one_status(status: bytes) -> bytes:
     return _delimited(_FIELD_1, status)
 
 
+def located_plainly(request: bytes, partition_count: int) -> tuple[int, bytes] | None:
+    """The partition and the status key of the waybill of a look-up of plain shape, else None.
+
+    Plain is what names a waybill by its number in its normal form, as field 1, and nothing else.
+    `_writing.located` is the same, compiled.
+    """
+    found = _PLAIN(request)
+    if found is None or request[1] != len(found[1]):
+        return None
+    key = status_key(found[1].decode())
+    return partition_of(key, partition_count), key
+
+
+# As it is used: a function between the two would cost as much as the compiled one.
+located: Callable[[bytes, int], tuple[int, bytes] | None] = (
+    _compiled.located if _compiled else located_plainly
+)
+
+
 def many_statuses(statuses: list[bytes], missing: Iterable[str]) -> bytes:
     """A BatchGetStatusResponse."""
     parts = [_runs_of_field_1(statuses)]
     parts += [_delimited(_FIELD_2, number.encode()) for number in missing]
-    return b"".join(parts)
-
-
-def timeline(events: list[bytes], next_page_token: str, status: bytes) -> bytes:
-    """A GetTimelineResponse."""
-    parts = [_runs_of_field_1(events)]
-    if next_page_token:
-        parts.append(_delimited(_FIELD_2, next_page_token.encode()))
-    parts.append(_delimited(_FIELD_3, status))
     return b"".join(parts)
 
 

@@ -20,6 +20,7 @@ from trackd.wire.admin import AdminService
 from trackd.wire.calls import Calls, Context, Limit
 from trackd.wire.ingest import IngestService
 from trackd.wire.led_calls import CONSUME, LedCalls
+from trackd.wire.methods import Methods
 from trackd.wire.peer_messages import SERVICE as PEER_SERVICE
 from trackd.wire.peers import PEER_CALLS_MAX, PeerService
 from trackd.wire.share_work import ShareService
@@ -72,7 +73,8 @@ class Door:
         with_reflection: bool,
     ) -> None:
         self._limits = limits
-        self._server = grpc.aio.server(options=_options(limits))
+        self._methods = Methods()
+        self._server = grpc.aio.server(handlers=[self._methods], options=_options(limits))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         appends = Limit("AppendEvents calls", limits.unary_ingest_in_flight_max)
@@ -81,9 +83,11 @@ class Door:
         admins = Limit("admin calls", _ADMIN_CALLS_MAX)
         self._add(calls, _INGEST, "AppendEvents", appends, ingest.append_events)
         self._add(calls, _INGEST, "StreamEvents", streams, ingest.stream_events, stream=True)
-        self._add(calls, _TRACKING, "GetStatus", reads, tracking.get_status)
+        now: Callable[[bytes], bytes | None] = tracking.status_at_once
+        self._add(calls, _TRACKING, "GetStatus", reads, tracking.get_status, at_once=now)
         self._add(calls, _TRACKING, "BatchGetStatus", reads, tracking.batch_get_status)
-        self._add(calls, _TRACKING, "GetTimeline", reads, tracking.get_timeline)
+        now = tracking.timeline_at_once
+        self._add(calls, _TRACKING, "GetTimeline", reads, tracking.get_timeline, at_once=now)
         self._add(calls, _ADMIN, "GetTopology", admins, admin.get_topology)
         self._add(calls, _ADMIN, "GetStats", admins, admin.get_stats)
         if with_reflection:
@@ -98,6 +102,7 @@ class Door:
         limit: Limit,
         behaviour: Callable[[Any, Context], Awaitable[Any]],
         *,
+        at_once: Callable[[Any], Any] | None = None,
         stream: bool = False,
         answers_stream: bool = False,
     ) -> None:
@@ -106,9 +111,8 @@ class Door:
             kind = grpc.stream_stream_rpc_method_handler
         elif answers_stream:
             kind = grpc.unary_stream_rpc_method_handler
-        handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour))
-        generic = grpc.method_handlers_generic_handler(service, {method: handler})
-        self._server.add_generic_rpc_handlers((generic,))
+        handler: Any = kind(calls.around(f"{service}/{method}", limit, behaviour, at_once))
+        self._methods.add(service, method, handler)
 
     def add_feed(self, calls: Calls, feed: ChangeFeed) -> None:
         """The methods of FeedService that need no subscription."""

@@ -125,6 +125,14 @@ class ElsewherePartition:
         """Refuses, before a batch is taken in part."""
         raise not_owner(self.number)
 
+    def status_now(self, key: bytes) -> bytes | None:  # noqa: ARG002
+        """Nothing is here."""
+        return None
+
+    def timeline_now(self, key: bytes, **_: object) -> TimelinePage | None:  # noqa: ARG002
+        """Nothing is here."""
+        return None
+
     async def reached(self, position: int) -> bool:  # noqa: ARG002
         """Refuses."""
         raise not_owner(self.number)

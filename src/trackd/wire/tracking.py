@@ -10,8 +10,13 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from trackd.domain.validation import normal_waybill_number
-from trackd.partition import Partition
-from trackd.store.keys import HASH_LENGTH, ORDER_LENGTH, partition_of, status_key
+from trackd.partition import Partition, TimelinePage
+from trackd.store.keys import (
+    HASH_LENGTH,
+    ORDER_LENGTH,
+    partition_of,
+    status_key,
+)
 from trackd.v1.tracking_pb2 import (
     TIMELINE_ORDER_NEWEST_FIRST,
     BatchGetStatusRequest,
@@ -50,6 +55,33 @@ class TrackingService:
         self._encode = encode
         self._data_set_id = data_set_id
         self._response_bytes_max = response_bytes_max
+        self._timeline_bytes_max = response_bytes_max - _ANSWER_RESERVE_BYTES
+        self._count = len(partitions)
+
+    # Most look-ups name a waybill and nothing else, and its partition is here: these are answered
+    # without a coroutine. None: the methods below answer, or say what is wrong. Raise DataDamaged.
+
+    def status_at_once(self, request: bytes) -> bytes | None:
+        """GetStatus, where nothing has to be waited for."""
+        place = answers.located(request, self._count)
+        if place is None:
+            return None
+        number, key = place
+        row = self._partitions[number].status_now(key)
+        return None if row is None else self._encode.status_of(number, key, row)
+
+    def timeline_at_once(self, request: bytes) -> bytes | None:
+        """GetTimeline, where nothing has to be waited for."""
+        place = answers.located(request, self._count)
+        if place is None:
+            return None
+        number, key = place
+        page = self._partitions[number].timeline_now(
+            key, limit=PAGE_SIZE_DEFAULT, bytes_max=self._timeline_bytes_max
+        )
+        if page is None:
+            return None
+        return self._timeline(number, key, page, newest_first=False)
 
     async def get_status(self, request: bytes, _: Context) -> bytes:
         """GetStatus."""
@@ -120,13 +152,18 @@ class TrackingService:
             after=after,
             newest_first=newest_first,
             limit=asked.page_size or PAGE_SIZE_DEFAULT,
-            bytes_max=self._response_bytes_max - _ANSWER_RESERVE_BYTES,
+            bytes_max=self._timeline_bytes_max,
         )
         if page is None:
             raise _not_found(number)
-        token = _page_token(number, newest_first, page.next) if page.next else ""
-        status = self._encode.status(partition.number, number, page.status)
-        return answers.timeline(page.events, token, status)
+        return self._timeline(partition.number, key, page, newest_first=newest_first)
+
+    def _timeline(
+        self, partition: int, key: bytes, page: TimelinePage, *, newest_first: bool
+    ) -> bytes:
+        status, events, following = page
+        token = _page_token(key, newest_first, following) if following else b""
+        return self._encode.timeline(partition, key, status, events, token)
 
     async def _rows(self, by_partition: Mapping[int, Sequence[bytes]]) -> dict[bytes, bytes]:
         """The status rows of keys; partitions of other workers are asked at the same time."""
@@ -176,9 +213,9 @@ def _not_found(number: str) -> CallError:
 # A page token is base64 of: the waybill's hash, the direction, and the order to go on after.
 
 
-def _page_token(number: str, newest_first: bool, after: bytes) -> str:
-    token = status_key(number)[:HASH_LENGTH] + bytes((newest_first,)) + after
-    return base64.urlsafe_b64encode(token).decode()
+def _page_token(key: bytes, newest_first: bool, after: bytes) -> bytes:
+    token = key[:HASH_LENGTH] + bytes((newest_first,)) + after
+    return base64.urlsafe_b64encode(token)
 
 
 def _order_in(token: str, number: str, newest_first: bool) -> bytes:
