@@ -113,9 +113,9 @@ class Engine(Protocol):
 class EngineOptions:
     """How much memory and work the engine may take. Bytes, per partition unless said otherwise."""
 
-    write_buffer_bytes: int = 32 << 20
+    write_buffer_bytes: int = 16 << 20
     background_threads: int = 2
-    level0_compaction_files: int = 8
+    level0_compaction_files: int = 12
     level0_slowdown_files: int = 24
     level0_stop_files: int = 36
 
