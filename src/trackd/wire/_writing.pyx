@@ -30,7 +30,7 @@ from trackd.store._bytes cimport (
     write_varint,
 )
 
-from xxhash import xxh3_64_digest
+from trackd.store._hashing cimport DIGEST, key_of
 
 from trackd.domain.validation import WAYBILL_NUMBER_LENGTH_MAX, WAYBILL_NUMBER_LENGTH_MIN
 from trackd.store.records import FORMAT_VERSION, STATUS_HEAD, UnreadableRecord, decode_status
@@ -49,8 +49,6 @@ cdef enum:
     NUMBERS_MAX = 160
     # A tag and the length of a text.
     HEAD_MAX = 11
-    # A status key is a hash of so many bytes, and the number.
-    HASH = 8
 
 if HEAD != STATUS_HEAD.size:
     raise ImportError("the compiled answers are of another format: install trackd anew")
@@ -64,16 +62,15 @@ def located(bytes request, unsigned int partition_count):
     cdef Py_ssize_t at, length = PyBytes_GET_SIZE(request) - 2
     cdef Bytes data = <Bytes>PyBytes_AS_STRING(request)
     cdef unsigned char c
-    cdef bytes digest
+    cdef bytes key
     if length < _NUMBER_MIN or length > _NUMBER_MAX or data[0] != 0x0A or data[1] != length:
         return None
     for at in range(2, 2 + length):
         c = data[at]
         if not (c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'-'):
             return None
-    number = PyBytes_FromStringAndSize(<const char*>data + 2, length)
-    digest = xxh3_64_digest(number)
-    return load64(PyBytes_AS_STRING(digest)) % partition_count, digest + number
+    key = key_of(data + 2, length)
+    return load64(PyBytes_AS_STRING(key)) % partition_count, key
 
 
 def encode_status(bytes prefix, bytes number, bytes row):
@@ -86,14 +83,14 @@ def encode_status(bytes prefix, bytes number, bytes row):
 def one_status(bytes prefix, bytes key, bytes row):
     """A GetStatusResponse with the status. key: the row's."""
     return _status(
-        prefix, <Bytes>PyBytes_AS_STRING(key) + HASH, PyBytes_GET_SIZE(key) - HASH, row, 1
+        prefix, <Bytes>PyBytes_AS_STRING(key) + DIGEST, PyBytes_GET_SIZE(key) - DIGEST, row, 1
     )
 
 
 def one_timeline(bytes prefix, bytes key, bytes row, list events, bytes token):
     """A GetTimelineResponse with the events, the status, and a token unless it is empty."""
     cdef bytes status = _status(
-        prefix, <Bytes>PyBytes_AS_STRING(key) + HASH, PyBytes_GET_SIZE(key) - HASH, row, 3
+        prefix, <Bytes>PyBytes_AS_STRING(key) + DIGEST, PyBytes_GET_SIZE(key) - DIGEST, row, 3
     )
     cdef Py_ssize_t size = PyBytes_GET_SIZE(status)
     cdef unsigned char* out
