@@ -1,5 +1,6 @@
 """What every test may ask for: a running server."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,10 @@ __all__ = ["loops"]  # pytest finds a fixture by its name here
 # Nothing here is a timed test: on a busy machine any example may take long.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+# A shell has what it starts in the background ignore Ctrl-C, and what tests start would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Serve(Protocol):
