@@ -122,7 +122,7 @@ class EngineOptions:
 
 _BLOOM_BITS = 10
 _BLOCK_BYTES = 8 << 10
-_MAX_WRITE_BUFFERS = 4
+_MAX_WRITE_BUFFERS = 8
 _LOG_WRITE_BUFFERS = 8
 # The array of buckets of a hashed memtable counts as memory of the write buffer: an eighth of it
 # at most, or a small buffer would be full, and written out as a file, before it holds a row.
