@@ -189,7 +189,7 @@ class Settings(ProcessSettings):
         " again.",
     )
     write_buffer_bytes: Annotated[Size, _within(MIB, 4 * GIB)] = _setting(
-        ByteSize(16 * MIB),
+        ByteSize(32 * MIB),
         MEMORY,
         "Memory that one table of a partition fills before it is written out as a file; larger"
         " means fewer, larger files.",

@@ -113,16 +113,16 @@ class Engine(Protocol):
 class EngineOptions:
     """How much memory and work the engine may take. Bytes, per partition unless said otherwise."""
 
-    write_buffer_bytes: int = 16 << 20
+    write_buffer_bytes: int = 32 << 20
     background_threads: int = 2
-    level0_compaction_files: int = 12
+    level0_compaction_files: int = 8
     level0_slowdown_files: int = 24
     level0_stop_files: int = 36
 
 
 _BLOOM_BITS = 10
 _BLOCK_BYTES = 8 << 10
-_MAX_WRITE_BUFFERS = 8
+_MAX_WRITE_BUFFERS = 4
 _LOG_WRITE_BUFFERS = 8
 # The array of buckets of a hashed memtable counts as memory of the write buffer: an eighth of it
 # at most, or a small buffer would be full, and written out as a file, before it holds a row.
