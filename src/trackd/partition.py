@@ -244,9 +244,7 @@ class Partition:
 
     def status_now(self, key: bytes) -> bytes | None:
         """The status row of a waybill, if it is durable."""
-        row = self.statuses.rows.get(key)
-        if row is None:
-            row = self.statuses.get(key)
+        row = self.statuses.get(key)
         if row is None or status_position(row) > self.committer.durable_position:
             return None
         return row

@@ -2,8 +2,8 @@
 
 from trackd.store.keys import Table
 
-# What `figures` reports, and RocksDB's name for it. Summed over tables where `all` stands, else of
-# the table named.
+# What `figures` reports, and RocksDB's name for it. Summed over all tables where None stands, else
+# of the table named.
 ENGINE_FIGURES: dict[str, tuple[str, Table | None]] = {
     "events_estimate": ("rocksdb.estimate-num-keys", Table.EVENTS),
     "waybills_estimate": ("rocksdb.estimate-num-keys", Table.STATUS),
