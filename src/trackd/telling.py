@@ -5,14 +5,13 @@ Part of the wiring: started when the subscriptions are there, stopped when nobod
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from trackd.opening import now_ms
 from trackd.sealing import Seal
 from trackd.settings import Settings
 from trackd.store.documents import Documents
-from trackd.v1 import feed_pb2
 from trackd.wire.calls import Calls
 from trackd.wire.delivery_log import DeliveryLog
 from trackd.wire.endpoint_rules import UrlRules
@@ -79,23 +78,10 @@ def key_file(settings: Settings) -> Path:
 
 
 def _calls_of(subscriptions: SubscriptionService) -> SubscriptionCalls:
-    """The subscriptions as endpoints need them, by the calls that everybody makes."""
-
-    async def names() -> Iterable[str]:
-        answer = await subscriptions.list_subscriptions(b"", None)
-        listed = feed_pb2.ListSubscriptionsResponse.FromString(answer).subscriptions
-        return [each.name for each in listed]
-
-    async def create(subscription: feed_pb2.Subscription) -> None:
-        request = feed_pb2.CreateSubscriptionRequest(subscription=subscription)
-        await subscriptions.create_subscription(request.SerializeToString(), None)
-
-    async def update(subscription: feed_pb2.Subscription) -> None:
-        request = feed_pb2.UpdateSubscriptionRequest(subscription=subscription)
-        await subscriptions.update_subscription(request.SerializeToString(), None)
-
-    async def delete(name: str) -> None:
-        request = feed_pb2.DeleteSubscriptionRequest(name=name)
-        await subscriptions.delete_subscription(request.SerializeToString(), None)
-
-    return SubscriptionCalls(names=names, create=create, update=update, delete=delete)
+    """The subscriptions as endpoints need them, which are theirs to make and to delete."""
+    return SubscriptionCalls(
+        names=lambda: subscriptions.names,
+        create=subscriptions.create,
+        update=subscriptions.update,
+        delete=subscriptions.delete,
+    )

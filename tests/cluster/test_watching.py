@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 
 import grpc
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
+from prometheus_client import CollectorRegistry
 
 from tests.conftest import Serve
 from tests.harness.scans import waybills_of
@@ -16,6 +17,9 @@ from tests.harness.server import ServerProcess
 from tests.harness.workers import kill_worker, wait_until_whole, worker_pids
 from trackd import exits
 from trackd.client import SyncAdmin
+from trackd.cluster.watching import JoinedFeed
+from trackd.feed.partition_feed import LogBounds
+from trackd.metrics import CallMetrics
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.feed_pb2 import (
     START_FROM_EARLIEST,
@@ -32,7 +36,11 @@ from trackd.v1.feed_pb2_grpc import FeedServiceStub
 from trackd.v1.ingest_pb2 import AppendEventsRequest
 from trackd.v1.ingest_pb2_grpc import IngestServiceStub
 from trackd.v1.vocabulary_pb2 import EventCode
+from trackd.wire import resume_tokens
+from trackd.wire.calls import Calls
+from trackd.wire.errors import CallError
 
+DATA_SET_ID = "0123456789abcdef"
 FLAGS = ("--partitions", "4", "--workers", "2", "--feed-heartbeat-s", "1")
 JOURNEY = (
     EventCode.EVENT_CODE_PICKED_UP,
@@ -168,6 +176,38 @@ async def test_a_snapshot_tells_every_waybill_once(serve: Serve) -> None:
     watcher.caught_up = 0
     await watcher.until(server.grpc, watcher.is_caught_up)
     assert dict(watcher.told) == {number: [1, 2] for number in numbers}
+
+
+class _Worker:
+    """A worker of one partition, whose log is kept from a position on; a watch of it is before."""
+
+    def __init__(self, number: int, oldest_position: int) -> None:
+        self._own = {number: LogBounds(oldest_position=oldest_position, newest_position=90)}
+
+    async def bounds(self) -> Mapping[int, LogBounds]:
+        """As it was when the watch began: nothing was gone yet."""
+        return {number: LogBounds(1, log.newest_position) for number, log in self._own.items()}
+
+    async def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
+        """Tells nothing; ends with what the place is told by now."""
+        token = WatchChangesRequest.FromString(request).start.resume_token
+        resume_tokens.parse(token, DATA_SET_ID, list(self._own.items()))
+        await asyncio.Event().wait()
+        yield b""
+
+
+async def test_what_expired_at_one_worker_names_a_token_of_all() -> None:
+    """A watch goes on from it, whichever worker was left behind by retention."""
+    calls = Calls(CallMetrics(CollectorRegistry()))
+    feed = JoinedFeed([_Worker(0, 1), _Worker(1, 61)], calls, DATA_SET_ID)
+    request = WatchChangesRequest(start=place(START_FROM_EARLIEST)).SerializeToString()
+    with pytest.raises(CallError) as expired:
+        await feed.watch_changes(request, None)
+    assert (expired.value.code, expired.value.reason) == (
+        grpc.StatusCode.OUT_OF_RANGE,
+        "POSITION_EXPIRED",
+    )
+    assert expired.value.metadata["oldest_resume_token"] == f"{DATA_SET_ID}/0.0,1.60"
 
 
 async def test_a_watch_outlives_a_worker(serve: Serve) -> None:

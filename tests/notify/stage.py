@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -78,6 +79,15 @@ class NotifierProcess:
         if self._process.poll() is None:
             self._process.send_signal(number)
         return await asyncio.to_thread(self._process.wait, 30)
+
+    def scrape(self, family: str) -> dict[str, float]:
+        """The samples of a metric, as its page has them now. Blocks."""
+        told = (self._logs / f"notify-{id(self)}.{self._runs}.out").read_text()
+        address = told.rpartition("metrics on ")[2].strip()
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        parts = [line.rpartition(" ") for line in lines if line.startswith(family)]
+        return {name: float(value) for name, _, value in parts}
 
     @property
     def log(self) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from tests.harness.server import ServerProcess
 from tests.notify.stage import SERVER_FLAGS, Stage, stage_of
 from trackd.client.errors import InvalidRequest, TrackdError
 from trackd.client.notifications import Notifications
+from trackd.client.subscriptions import Subscriptions
 from trackd.v1 import feed_pb2
 from trackd.v1 import notification_pb2 as pb
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
@@ -58,6 +60,11 @@ def quiet(from_minute: int, until_minute: int, zone: str = "") -> pb.QuietHours:
     return pb.QuietHours(from_minute=from_minute, until_minute=until_minute, time_zone=zone)
 
 
+def wanted(**fields: Any) -> feed_pb2.ChangeFilter:
+    """A filter, which need not be one that can be used."""
+    return feed_pb2.ChangeFilter(**fields)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "field"),
     [
@@ -66,8 +73,11 @@ def quiet(from_minute: int, until_minute: int, zone: str = "") -> pb.QuietHours:
         (pb.Endpoint(kind=WEBHOOK, url="https://127.0.0.1/"), "endpoint.url"),
         (pb.Endpoint(kind=WEBHOOK, url="http://127.0.0.1:80/"), "endpoint.url"),
         (pb.Endpoint(kind=WEBHOOK), "endpoint.url"),
-        (webhook(description="x" * 201), "description"),
-        (webhook(description="a\nb"), "description"),
+        (webhook(description="x" * 201), "endpoint.description"),
+        (webhook(description="a\nb"), "endpoint.description"),
+        (webhook(filter=wanted(waybill_numbers=["?"])), "endpoint.filter.waybill_numbers"),
+        (webhook(filter=wanted(milestones=[7])), "endpoint.filter.milestones"),
+        (message(filter=wanted(account_ids=["a"])), "endpoint.filter.account_ids"),
         (webhook(language="en"), "endpoint.language"),
         (webhook(template="short"), "endpoint.template"),
         (webhook(quiet_hours=quiet(0, 1)), "endpoint.quiet_hours"),
@@ -91,14 +101,6 @@ async def test_what_no_endpoint_may_be(stage: Stage, endpoint: pb.Endpoint, fiel
     with pytest.raises(InvalidRequest) as refused:
         await stage.notifications.create(endpoint)
     assert (refused.value.reason, refused.value.metadata["field"]) == ("INVALID_ENDPOINT", field)
-    assert list(await stage.notifications.list()) == []
-
-
-async def test_a_filter_that_cannot_be_used_makes_no_endpoint(stage: Stage) -> None:
-    """It is the subscription that says no; nothing is left behind."""
-    asked = webhook(filter=feed_pb2.ChangeFilter(waybill_numbers=["?"]))
-    with pytest.raises(InvalidRequest):
-        await stage.notifications.create(asked)
     assert list(await stage.notifications.list()) == []
 
 
@@ -152,10 +154,36 @@ async def test_an_endpoint_has_a_subscription_of_its_own(stage: Stage) -> None:
         assert gone.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_a_subscription_of_an_endpoint_is_the_endpoints(stage: Stage) -> None:
+    """It is neither made nor deleted by itself: an endpoint would be told nothing, unnoticed."""
+    made = (await stage.notifications.create(webhook())).endpoint
+    async with Subscriptions(stage.server.grpc) as subscriptions:
+        for call in (
+            subscriptions.delete(f"endpoint/{made.id}"),
+            subscriptions.create(feed_pb2.Subscription(name="endpoint/ep_abcdefghijklmnop")),
+        ):
+            with pytest.raises(TrackdError) as refused:
+                await call
+            assert refused.value.reason == "SUBSCRIPTION_OF_ENDPOINT"
+        assert (await subscriptions.get(f"endpoint/{made.id}")).subscription.supersede
+        await subscriptions.create(feed_pb2.Subscription(name="endpoint/of-mine"))
+        await subscriptions.delete("endpoint/of-mine")
+
+
+async def test_a_filter_is_shown_as_it_is_understood(stage: Stage) -> None:
+    """Waybills in their normal form, each value once."""
+    asked = wanted(
+        waybill_numbers=[" sf1234567890", "SF1234567890"], facility_codes=["B", "A", "B"]
+    )
+    made = (await stage.notifications.create(webhook(filter=asked))).endpoint
+    assert made.filter == wanted(waybill_numbers=["SF1234567890"], facility_codes=["A", "B"])
+
+
 async def test_an_unknown_endpoint(stage: Stage) -> None:
-    """Every call about one says so."""
+    """Every call about one says so, however long the id."""
     ask = stage.notifications
     for call in (
+        ask.get("x" * 100_000),
         ask.get("ep_x"),
         ask.update(pb.Endpoint(id="ep_x", url=HTTPS)),
         ask.rotate_secret("ep_x"),
@@ -226,10 +254,18 @@ async def test_the_log_is_bounded_and_read_in_pages(stage: Stage) -> None:
                 break
         assert [len(page) for page in pages] == [30, 30, 30, 10]
         assert [attempt for page in pages for attempt in page] == found
-        for bad in ({"page_size": 501}, {"page_size": -1}, {"page_token": "x"}):
+        for bad in (
+            {"page_size": 501},
+            {"page_size": -1},
+            {"page_token": "x"},
+            {"page_token": "0"},
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await stub(pb.ListDeliveriesRequest(id=endpoint.id, **bad))
             assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub(pb.ListDeliveriesRequest(id=endpoint.id, page_token="9" * 5_000))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_without_a_notifier_and_without_the_key(serve: Serve) -> None:

@@ -240,7 +240,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_can_come_back(
     first, second = waybills(2)
     receiver.behaviours["/"] = answering(410)
     endpoint_id = await stage.endpoint(receiver.url("/"))
-    await stage.notifier()
+    notifier = await stage.notifier()
     await stage.scan(scan_of(first, "PICKED_UP"))
     async with asyncio.timeout(30):
         while True:
@@ -249,6 +249,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_can_come_back(
                 break
             await asyncio.sleep(0.02)
     assert found.disabled_reason == "answered 410"
+    assert sum(notifier.scrape("trackd_notify_unsafe_flags").values()) == 1
     heard_before = len(receiver.heard)
     await stage.scan(scan_of(second, "PICKED_UP"))
     receiver.behaviours["/"] = answering(204)
@@ -256,6 +257,11 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_can_come_back(
     await stage.settled([endpoint_id])
     told = [heard.waybill for heard in receiver.heard[heard_before:]]
     assert sorted(told) == [first, second]
+    receiver.behaviours["/"] = answering(410)
+    tested = await stage.notifications.test(endpoint_id)
+    assert tested.outcome == DeliveryOutcome.DELIVERY_OUTCOME_GONE
+    found = await stage.notifications.get(endpoint_id)
+    assert found.state == EndpointState.ENDPOINT_STATE_DISABLED, "before the test is answered"
 
 
 async def test_tests_secrets_and_the_log(stage: Stage, receiver: Receiver) -> None:

@@ -16,14 +16,17 @@ from tests.conftest import Serve
 from tests.harness.server import ServerProcess
 from tests.wire.caller import Caller, refused, scan_event
 from trackd.store.engine_figures import ENGINE_FIGURES
+from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
 from trackd.v1.admin_pb2 import GetStatsRequest, GetTopologyRequest
 from trackd.v1.tracking_pb2 import GetStatusRequest
 
-SERVICES = [
-    "trackd.v1.IngestService",
-    "trackd.v1.TrackingService",
-    "trackd.v1.AdminService",
-]
+FILES = [ingest_pb2, tracking_pb2, feed_pb2, notification_pb2, admin_pb2]
+SERVICES = {
+    service.full_name: service
+    for file in FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+}
+METHODS = [method for service in SERVICES.values() for method in service.methods]
 
 
 async def test_the_topology_says_where_every_waybill_lives(
@@ -46,12 +49,21 @@ async def test_the_topology_says_where_every_waybill_lives(
     assert found == {0, 1, 2}
 
 
-async def test_bytes_that_are_no_request_are_refused(caller: Caller) -> None:
-    """Though nothing is asked in a request of these."""
-    for method in ("GetTopology", "GetStats"):
-        call: Any = caller.channel.unary_unary(f"/trackd.v1.AdminService/{method}")
-        refusal = await refused(call(b"\xff"))
-        assert refusal.reason == "MALFORMED_REQUEST"
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+async def test_bytes_that_are_no_request_are_refused(caller: Caller, method: Any) -> None:
+    """By every method, though nothing is asked in a request of some."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    channel: Any = caller.channel
+    for garbage in (b"\xff", b"\x0a\x05ab", b"\x00", b"\x0b" * 200):
+        if method.client_streaming:
+            call = channel.stream_stream(path)(iter([garbage])).read()
+        elif method.server_streaming:
+            call = channel.unary_stream(path)(garbage).read()
+        else:
+            call = channel.unary_unary(path)(garbage)
+        refusal = await refused(call)
+        told = (refusal.code, refusal.reason)
+        assert told == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_REQUEST"), garbage
 
 
 async def test_the_stats_count_what_was_stored(caller: Caller, waybill: str) -> None:

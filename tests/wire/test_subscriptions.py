@@ -219,6 +219,45 @@ async def test_a_field_out_of_its_range_is_named(
     assert refusal.metadata["field"] == field
 
 
+async def test_positions_of_any_length_are_answered(stub: Any, caller: Caller, name: str) -> None:
+    """What no change has is passed over by an acknowledgement, or refused; never a defect."""
+    made = pb.CreateSubscriptionRequest(subscription=pb.Subscription(name=name))
+    await stub.CreateSubscription(made)
+    await caller.append(scan_event("a", "SF7654321"))
+    data_set_id = (await caller.status("SF7654321")).position.partition("/")[0]
+    opening = pb.ConsumeChangesRequest(open=pb.OpenConsumer(name=name, credits=1))
+    for digits in (18, 19, 20, 5_000):
+        position = f"{data_set_id}/0." + "9" * digits
+        said = [
+            pb.ConsumeChangesRequest(ack=pb.AcknowledgeChanges(positions=[position])),
+            pb.ConsumeChangesRequest(nack=pb.RejectChange(position=position)),
+            pb.ConsumeChangesRequest(park=pb.ParkChange(position=position)),
+        ]
+        asked: list[Any] = [stub.ConsumeChanges(iter([opening, each])) for each in said]
+        calls = [_to_its_end(each) for each in asked]
+        of_it: dict[str, Any] = {"name": name, "positions": [position]}
+        calls += [
+            _answered(stub.RedriveParkedChanges(pb.RedriveParkedChangesRequest(**of_it))),
+            _answered(stub.DropParkedChanges(pb.DropParkedChangesRequest(**of_it))),
+        ]
+        if digits == 18:
+            await asyncio.gather(*calls)
+            continue
+        for call in calls:
+            refusal = await refused(call)
+            told = (refusal.code, refusal.reason)
+            assert told == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_POSITION")
+
+
+async def _to_its_end(call: Any) -> None:
+    async for _ in call:
+        pass
+
+
+async def _answered(call: Any) -> None:
+    await call
+
+
 async def test_a_consumer_that_says_nonsense_is_told(stub: Any, name: str) -> None:
     """Its call ends, with the field that is at fault."""
     await stub.CreateSubscription(

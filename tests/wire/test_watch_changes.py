@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.harness.server import ServerProcess
-from tests.wire.caller import Caller, refused, scan_event
+from tests.wire.caller import NOON_MS, Caller, refused, scan_event
 from trackd.v1.feed_pb2 import (
     START_FROM_EARLIEST,
     START_FROM_NOW,
@@ -95,6 +95,10 @@ async def test_tokens_that_are_none_are_refused(caller: Caller, waybill: str) ->
         token + "!": "INVALID_POSITION",
         token + "!7.AAAA": "INVALID_POSITION",
         token + "!0.~~~": "INVALID_POSITION",
+        token + "! 0.": "INVALID_POSITION",
+        token + "!0_0.": "INVALID_POSITION",
+        token + "!" + "0" * 5_000 + ".": "INVALID_POSITION",
+        token + "9" * 20: "INVALID_POSITION",
         token + "!0." + "A" * 400: "INVALID_POSITION",
         token + ",0.1": "INVALID_POSITION",
         token + ",9.1": "INVALID_POSITION",
@@ -107,6 +111,36 @@ async def test_tokens_that_are_none_are_refused(caller: Caller, waybill: str) ->
         assert refusal.reason == reason, text
     codes = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION}
     assert refusal.code in codes
+
+
+async def test_news_only_is_what_the_waybill_had_not_had(caller: Caller, waybill: str) -> None:
+    """Milestones for the first time, flags and corrections, from the past as well as live."""
+    wanted = ChangeFilter(waybill_numbers=[waybill], news_only=True)
+    live = watch(caller, filter=wanted)
+    assert (await live.read()).HasField("caught_up")
+    codes = (
+        EventCode.EVENT_CODE_PICKED_UP,
+        EventCode.EVENT_CODE_ARRIVED_AT_FACILITY,
+        EventCode.EVENT_CODE_DEPARTED_FACILITY,
+        EventCode.EVENT_CODE_DAMAGED,
+        EventCode.EVENT_CODE_ARRIVED_AT_FACILITY,
+        EventCode.EVENT_CODE_DELIVERED,
+    )
+    for number, code in enumerate(codes):
+        place, at_ms = f"F-{number}", NOON_MS + number
+        scan = scan_event(
+            str(number), waybill, code=code, facility_code=place, occurred_at_ms=at_ms
+        )
+        await caller.append(scan)
+    past = await told(watch(caller, filter=wanted, start=start_from(START_FROM_EARLIEST)))
+    heard = [change for message in past for change in message.changes.changes]
+    assert [change.event.event_id for change in heard] == ["0", "1", "3", "5"]
+    now: list[Any] = []
+    async with asyncio.timeout(20):
+        while len(now) < len(heard):
+            now += (await live.read()).changes.changes
+    live.cancel()
+    assert now == heard
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ worker is at a key of its own then, and the token is to mean the same with any n
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
@@ -35,7 +35,7 @@ from trackd.wire.calls import Calls, Context
 from trackd.wire.errors import CallError, invalid, malformed, stopping
 from trackd.wire.feed import FeedService, filter_of
 from trackd.wire.peer_messages import WatchSlices
-from trackd.wire.resume_tokens import KeptLog
+from trackd.wire.resume_tokens import OLDEST_TOKEN, KeptLog
 
 # Messages of all workers that wait for the caller to read; the workers wait beyond it.
 _MESSAGES_WAITING_MAX = 8
@@ -203,7 +203,7 @@ class _Joined:
         while not self._stopped:
             heard = await self._heard.get()
             if isinstance(heard, Exception):
-                raise heard
+                raise self._of_all(heard)
             if heard is None:
                 return None
             self._positions.update(heard.positions)
@@ -216,6 +216,18 @@ class _Joined:
                 self._caught_up.clear()
                 return _CAUGHT_UP + self._token_field()
         return None
+
+    def _of_all(self, error: Exception) -> Exception:
+        """What a worker said, for a caller who watches all of them.
+
+        Of what expired it names the oldest token of its own partitions, which is none for another
+        watch: the caller gets one over all.
+        """
+        if not isinstance(error, CallError) or OLDEST_TOKEN not in error.metadata:
+            return error
+        oldest = positions.parse(error.metadata[OLDEST_TOKEN], self._data_set_id)
+        token = resume_tokens.token(self._data_set_id, Place(self._positions | oldest))
+        return replace(error, metadata={**error.metadata, OLDEST_TOKEN: token})
 
     def stop(self) -> None:
         """Has `next` return None."""

@@ -6,6 +6,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from trackd.notify.outcome import Verdict
+from trackd.notify.settings import UNSAFE_FLAGS
 from trackd.v1.notification_pb2 import EndpointKind
 
 KINDS = {
@@ -59,6 +60,14 @@ class Figures:
             "Attempts that are missing in the delivery log, as the server could not take them.",
             registry=registry,
         )
+        self.unsafe_flags = Gauge(
+            "trackd_notify_unsafe_flags",
+            "1 for each unsafe flag in force, 0 for others.",
+            ("flag",),
+            registry=registry,
+        )
+        for flag in UNSAFE_FLAGS:
+            self.unsafe_flags.labels(flag).set(0)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)

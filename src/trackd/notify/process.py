@@ -25,7 +25,7 @@ from trackd.notify.messages.sender import MessageSender
 from trackd.notify.outcome import Sender
 from trackd.notify.reports import Reports
 from trackd.notify.roster import Roster, Senders
-from trackd.notify.settings import NotifySettings
+from trackd.notify.settings import UNSAFE_FLAGS, NotifySettings
 from trackd.notify.sms_account import sms_provider
 from trackd.notify.webhook import WebhookOptions, WebhookSender
 from trackd.v1.notification_pb2 import EndpointKind, Target
@@ -53,8 +53,10 @@ async def _run(settings: NotifySettings) -> int:
     figures = Figures(registry)
     stop_asked = asyncio.Event()
     notifications = Notifications(settings.server)
-    if settings.unsafe_allow_local_webhooks:
-        _log.warning("an unsafe flag is in force", flag="unsafe_allow_local_webhooks")
+    for flag in UNSAFE_FLAGS:
+        if getattr(settings, flag):
+            _log.warning("an unsafe flag is in force", flag=flag)
+            figures.unsafe_flags.labels(flag).set(1)
     with _signals(stop_asked), _metrics_served(settings, registry) as metrics:
         async with notifications, _senders(settings) as senders:
             reports = Reports(notifications.record)

@@ -15,7 +15,7 @@ from trackd.client.errors import ServerUnavailable, TrackdError
 from trackd.client.notifications import Notifications
 from trackd.notify.courier import Courier, attempted, report_of
 from trackd.notify.figures import Figures
-from trackd.notify.outcome import Notification, Sender
+from trackd.notify.outcome import Notification, Sender, Verdict
 from trackd.notify.payload import webhook_id
 from trackd.notify.reports import Reports
 from trackd.v1.notification_pb2 import (
@@ -161,4 +161,6 @@ class Roster:
         outcome = await attempted(sender, target, notification, self._figures)
         seconds = time.perf_counter() - began_s
         report = report_of(notification, outcome, began_ms=began_ms, seconds=seconds)
+        if outcome.verdict is Verdict.GONE:
+            await self._disable(test.endpoint_id, outcome.error)
         self._reports.add(test.endpoint_id, report, test_id=test.test_id)

@@ -199,3 +199,6 @@ class NotifySettings(BaseSettings):
         UNSAFE,
         "Deliver to this machine too, by http or https on any port: for trying things out.",
     )
+
+
+UNSAFE_FLAGS = tuple(name for name in NotifySettings.model_fields if name.startswith("unsafe_"))

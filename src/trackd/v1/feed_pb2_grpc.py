@@ -146,6 +146,7 @@ class FeedServiceServicer:
 
     def DeleteSubscription(self, request, context):
         """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND.
+        One of an endpoint is deleted with it only: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +158,10 @@ class FeedServiceServicer:
 
         A waybill's changes go one at a time, in order, to one consumer; other waybills pass it by. What is not
         acknowledged comes again after `ack_timeout_ms`, or when the consumer's call ends.
+
+        A consumer that closes its side leaves in order, which costs what it had no attempt; a call that breaks off
+        does. Before the answer to that ends it may hold a response of no kind, by which the server finds out whether
+        somebody is still there: to be passed over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,13 +60,19 @@ class FeedServiceStub:
     were made under; changes that were passed over by the old filter are not told by the new one.
     """
     DeleteSubscription: _grpc.UnaryUnaryMultiCallable[_feed_pb2.DeleteSubscriptionRequest, _feed_pb2.DeleteSubscriptionResponse]
-    """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND."""
+    """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND.
+    One of an endpoint is deleted with it only: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    """
     ConsumeChanges: _grpc.StreamStreamMultiCallable[_feed_pb2.ConsumeChangesRequest, _feed_pb2.ConsumeChangesResponse]
     """Takes part in working off a named subscription, with any number of other consumers. The first message opens;
     the answer is `opened`, and then deliveries, as many unacknowledged ones at a time as there are credits.
 
     A waybill's changes go one at a time, in order, to one consumer; other waybills pass it by. What is not
     acknowledged comes again after `ack_timeout_ms`, or when the consumer's call ends.
+
+    A consumer that closes its side leaves in order, which costs what it had no attempt; a call that breaks off
+    does. Before the answer to that ends it may hold a response of no kind, by which the server finds out whether
+    somebody is still there: to be passed over.
     """
     ListParkedChanges: _grpc.UnaryUnaryMultiCallable[_feed_pb2.ListParkedChangesRequest, _feed_pb2.ListParkedChangesResponse]
     """The changes of a named subscription that failed too often or were parked by a consumer."""
@@ -107,13 +113,19 @@ class FeedServiceAsyncStub(FeedServiceStub):
     were made under; changes that were passed over by the old filter are not told by the new one.
     """
     DeleteSubscription: _aio.UnaryUnaryMultiCallable[_feed_pb2.DeleteSubscriptionRequest, _feed_pb2.DeleteSubscriptionResponse]  # type: ignore[assignment]
-    """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND."""
+    """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND.
+    One of an endpoint is deleted with it only: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    """
     ConsumeChanges: _aio.StreamStreamMultiCallable[_feed_pb2.ConsumeChangesRequest, _feed_pb2.ConsumeChangesResponse]  # type: ignore[assignment]
     """Takes part in working off a named subscription, with any number of other consumers. The first message opens;
     the answer is `opened`, and then deliveries, as many unacknowledged ones at a time as there are credits.
 
     A waybill's changes go one at a time, in order, to one consumer; other waybills pass it by. What is not
     acknowledged comes again after `ack_timeout_ms`, or when the consumer's call ends.
+
+    A consumer that closes its side leaves in order, which costs what it had no attempt; a call that breaks off
+    does. Before the answer to that ends it may hold a response of no kind, by which the server finds out whether
+    somebody is still there: to be passed over.
     """
     ListParkedChanges: _aio.UnaryUnaryMultiCallable[_feed_pb2.ListParkedChangesRequest, _feed_pb2.ListParkedChangesResponse]  # type: ignore[assignment]
     """The changes of a named subscription that failed too often or were parked by a consumer."""
@@ -187,7 +199,9 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _feed_pb2.DeleteSubscriptionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_feed_pb2.DeleteSubscriptionResponse, _abc.Awaitable[_feed_pb2.DeleteSubscriptionResponse]]:
-        """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND."""
+        """Deletes a named subscription with its place and its parked changes. Its consumers' calls end with NOT_FOUND.
+        One of an endpoint is deleted with it only: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+        """
 
     @_abc_1.abstractmethod
     def ConsumeChanges(
@@ -200,6 +214,10 @@ class FeedServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A waybill's changes go one at a time, in order, to one consumer; other waybills pass it by. What is not
         acknowledged comes again after `ack_timeout_ms`, or when the consumer's call ends.
+
+        A consumer that closes its side leaves in order, which costs what it had no attempt; a call that breaks off
+        does. Before the answer to that ends it may hold a response of no kind, by which the server finds out whether
+        somebody is still there: to be passed over.
         """
 
     @_abc_1.abstractmethod

@@ -30,6 +30,7 @@ class NotificationServiceStub:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
+    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -116,6 +117,7 @@ class NotificationServiceServicer:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
+    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -168,7 +170,7 @@ class NotificationServiceServicer:
 
     def TestEndpoint(self, request, context):
         """Has a notifier deliver a signed test message now, and answers with what came of it; it is not tried again.
-        Disabled endpoints can be tested. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
+        Disabled endpoints can be tested; 410 disables here as well. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
         NO_TEST_RESULT if none tells a result in time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -295,6 +297,7 @@ class NotificationService:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
+    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0

@@ -31,6 +31,7 @@ class NotificationServiceStub:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
+    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -64,7 +65,7 @@ class NotificationServiceStub:
     """
     TestEndpoint: _grpc.UnaryUnaryMultiCallable[_notification_pb2.TestEndpointRequest, _notification_pb2.TestEndpointResponse]
     """Has a notifier deliver a signed test message now, and answers with what came of it; it is not tried again.
-    Disabled endpoints can be tested. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
+    Disabled endpoints can be tested; 410 disables here as well. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
     NO_TEST_RESULT if none tells a result in time.
     """
     DisableEndpoint: _grpc.UnaryUnaryMultiCallable[_notification_pb2.DisableEndpointRequest, _notification_pb2.DisableEndpointResponse]
@@ -90,6 +91,7 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
+    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -120,7 +122,7 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     """
     TestEndpoint: _aio.UnaryUnaryMultiCallable[_notification_pb2.TestEndpointRequest, _notification_pb2.TestEndpointResponse]  # type: ignore[assignment]
     """Has a notifier deliver a signed test message now, and answers with what came of it; it is not tried again.
-    Disabled endpoints can be tested. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
+    Disabled endpoints can be tested; 410 disables here as well. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
     NO_TEST_RESULT if none tells a result in time.
     """
     DisableEndpoint: _aio.UnaryUnaryMultiCallable[_notification_pb2.DisableEndpointRequest, _notification_pb2.DisableEndpointResponse]  # type: ignore[assignment]
@@ -145,6 +147,7 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
+    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -209,7 +212,7 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_notification_pb2.TestEndpointResponse, _abc.Awaitable[_notification_pb2.TestEndpointResponse]]:
         """Has a notifier deliver a signed test message now, and answers with what came of it; it is not tried again.
-        Disabled endpoints can be tested. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
+        Disabled endpoints can be tested; 410 disables here as well. FAILED_PRECONDITION / NO_NOTIFIER if none is connected, DEADLINE_EXCEEDED /
         NO_TEST_RESULT if none tells a result in time.
         """
 

@@ -1,17 +1,20 @@
 """What an endpoint may be: the one place that says no to its fields, and fills in the defaults.
 
-Its filter is checked where subscriptions are. Nothing here keeps anything.
+Nothing here keeps anything.
 """
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from trackd.endpoint_url import UnusableUrl, webhook_url
+from trackd.feed.filters import UnusableFilter
 from trackd.message_url import DEFAULT_TEMPLATE, TEMPLATES, check_message_url, scheme_of
 from trackd.v1.feed_pb2 import Subscription
 from trackd.v1.notification_pb2 import Endpoint, EndpointKind, Envelope
 from trackd.wire.errors import CallError, invalid
+from trackd.wire.subscription_messages import filter_fields, filter_message
 
 TEXT_CHARACTERS_MAX = 200
 LANGUAGES = ("zh", "en")
@@ -46,12 +49,15 @@ def checked(endpoint: Endpoint, url: str, rules: UrlRules) -> Endpoint:
     url: its URL, or the one that it keeps. May block: not for the event loop.
     """
     kept = Endpoint(
-        description=_text("description", endpoint.description),
+        description=_text("endpoint.description", endpoint.description),
         kind=endpoint.kind,
         all_changes=endpoint.all_changes,
     )
     if endpoint.HasField("filter"):
-        kept.filter.CopyFrom(endpoint.filter)
+        try:
+            kept.filter.CopyFrom(filter_message(filter_fields(endpoint.filter)))
+        except UnusableFilter as error:
+            raise _refused(f"endpoint.filter.{error.field}", str(error)) from None
         kept.filter.news_only = False
     if endpoint.kind == EndpointKind.ENDPOINT_KIND_WEBHOOK:
         _add_webhook(kept, endpoint, url, rules)
@@ -96,9 +102,20 @@ def subscription_of(endpoint: Endpoint) -> Subscription:
 SUBSCRIPTION_PREFIX = "endpoint/"
 
 
+# Ours; one that somebody else named otherwise is left alone.
+_OWN_SUBSCRIPTION = re.compile(re.escape(SUBSCRIPTION_PREFIX) + r"ep_[a-z2-7]{16}").fullmatch
+
+
 def subscription_name(endpoint_id: str) -> str:
     """The name of an endpoint's subscription."""
     return SUBSCRIPTION_PREFIX + endpoint_id
+
+
+def endpoint_of(subscription: str) -> str | None:
+    """The id of the endpoint whose subscription has this name; None if no endpoint's could."""
+    return (
+        subscription.removeprefix(SUBSCRIPTION_PREFIX) if _OWN_SUBSCRIPTION(subscription) else None
+    )
 
 
 def _add_webhook(kept: Endpoint, endpoint: Endpoint, url: str, rules: UrlRules) -> None:

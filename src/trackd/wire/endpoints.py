@@ -9,12 +9,12 @@ news of them.
 """
 
 import asyncio
-import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
 import structlog
+from grpc import StatusCode
 
 from trackd.sealing import KeyUnavailable, Seal
 from trackd.store.documents import Documents
@@ -23,17 +23,20 @@ from trackd.v1.notification_pb2 import Endpoint, EndpointState
 from trackd.wire import endpoint_record
 from trackd.wire.endpoint_record import EndpointRecord, Secret
 from trackd.wire.endpoint_rules import (
-    SUBSCRIPTION_PREFIX,
     UrlRules,
     checked,
+    endpoint_of,
     subscription_name,
     subscription_of,
 )
-from trackd.wire.errors import endpoint_not_found, key_unavailable, too_many_endpoints
+from trackd.wire.errors import (
+    CallError,
+    endpoint_not_found,
+    key_unavailable,
+    too_many_endpoints,
+)
 
 KIND = "endpoints"
-# Ours; a subscription that somebody else named so is left alone.
-_OWN_SUBSCRIPTION = re.compile(re.escape(SUBSCRIPTION_PREFIX) + r"ep_[a-z2-7]{16}")
 
 _log = structlog.get_logger()
 
@@ -42,7 +45,7 @@ _log = structlog.get_logger()
 class SubscriptionCalls:
     """What endpoints need of the subscriptions; each raises what a caller is to be told."""
 
-    names: Callable[[], Awaitable[Iterable[str]]]
+    names: Callable[[], Iterable[str]]
     create: Callable[[Subscription], Awaitable[object]]
     update: Callable[[Subscription], Awaitable[object]]
     delete: Callable[[str], Awaitable[object]]
@@ -132,10 +135,10 @@ class Endpoints:
     async def reconcile(self) -> None:
         """Makes subscriptions and endpoints agree after a start."""
         async with self._turn:
-            names = set(await self._subscriptions.names())
+            names = set(self._subscriptions.names())
             for name in names:
-                endpoint_id = name.removeprefix(SUBSCRIPTION_PREFIX)
-                if _OWN_SUBSCRIPTION.fullmatch(name) and endpoint_id not in self._records:
+                endpoint_id = endpoint_of(name)
+                if endpoint_id is not None and endpoint_id not in self._records:
                     await self._subscriptions.delete(name)
             for record in self._records.values():
                 if subscription_name(record.endpoint.id) not in names:
@@ -205,7 +208,7 @@ class Endpoints:
             record = self.get(endpoint_id)
             self._unlocked()
             if from_now:
-                await self._subscriptions.delete(subscription_name(endpoint_id))
+                await self._delete_subscription(endpoint_id)
                 await self._subscriptions.create(subscription_of(record.endpoint))
             endpoint = _copy(record.endpoint)
             endpoint.state, endpoint.disabled_reason = EndpointState.ENDPOINT_STATE_ENABLED, ""
@@ -218,7 +221,15 @@ class Endpoints:
             await self._documents.put(KIND, {endpoint_id: None})
             del self._records[endpoint_id]
             self._news()
+            await self._delete_subscription(endpoint_id)
+
+    async def _delete_subscription(self, endpoint_id: str) -> None:
+        """It may be missing, where a start has not made subscriptions and endpoints agree yet."""
+        try:
             await self._subscriptions.delete(subscription_name(endpoint_id))
+        except CallError as error:
+            if error.code is not StatusCode.NOT_FOUND:
+                raise
 
     # How they are kept.
 

@@ -27,6 +27,8 @@ from trackd.store.errors import (
 
 DOMAIN = "trackd"
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
+# Of what a caller sent, in an error: all metadata together may be 8 KiB.
+_ID_CHARACTERS_MAX = 64
 
 
 # Not frozen: whoever passes an exception on may set its traceback, contextlib among them.
@@ -119,7 +121,8 @@ def malformed() -> CallError:
 
 
 def endpoint_not_found(endpoint_id: str) -> CallError:
-    """No endpoint of this id."""
+    """No endpoint of this id, of which so much is told as an id could be: errors are metadata."""
+    endpoint_id = endpoint_id[:_ID_CHARACTERS_MAX]
     return CallError(
         grpc.StatusCode.NOT_FOUND,
         "ENDPOINT_NOT_FOUND",

@@ -10,6 +10,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from trackd.v1 import notification_pb2 as pb
+from trackd.wire import positions
 from trackd.wire.calls import Behaviour, Calls, Context
 from trackd.wire.delivery_log import DeliveryLog
 from trackd.wire.endpoint_record import EndpointRecord
@@ -129,11 +130,12 @@ class NotificationService:
                 f"must be 0 to {DELIVERIES_PAGE_SIZE_MAX}",
                 limit=DELIVERIES_PAGE_SIZE_MAX,
             )
-        token = asked.page_token
-        if token and not (token.isascii() and token.isdigit() and int(token)):
-            raise invalid("page_token", "not a token of this list")
+        before = positions.number_of(asked.page_token) if asked.page_token else 0
+        if before is None or (asked.page_token and not before):
+            message = "is not a page token of this server"
+            raise invalid("page_token", message, "INVALID_PAGE_TOKEN")
         deliveries, rest = self._log.page(
-            asked.id, size=asked.page_size or DELIVERIES_PAGE_SIZE_DEFAULT, before=int(token or 0)
+            asked.id, size=asked.page_size or DELIVERIES_PAGE_SIZE_DEFAULT, before=before
         )
         return pb.ListDeliveriesResponse(
             deliveries=deliveries, next_page_token=str(rest) if rest else ""

@@ -16,12 +16,21 @@ from trackd.wire.errors import CallError, invalid
 # A batch touches at most this many partitions (data_directory.PARTITIONS_MAX).
 _PARTS_MAX = 256
 # int() by itself would take signs, white space, underscores and the digits of every script.
-_PARTS = re.compile(r"[0-9]+\.[0-9]+(,[0-9]+\.[0-9]+)*").fullmatch
+# More than 18 digits no log ever reaches, and not every number of ours would hold.
+_DIGITS_MAX = 18
+_NUMBER = f"[0-9]{{1,{_DIGITS_MAX}}}"
+_PARTS = re.compile(rf"{_NUMBER}\.{_NUMBER}(,{_NUMBER}\.{_NUMBER})*").fullmatch
 
 
 def token(data_set_id: str, parts: Iterable[tuple[int, int]]) -> str:
     """The token of (partition, position) pairs."""
     return f"{data_set_id}/" + ",".join(f"{partition}.{position}" for partition, position in parts)
+
+
+def number_of(text: str) -> int | None:
+    """A partition or a position as it stands in a token; None if no token has such a one."""
+    is_number = len(text) <= _DIGITS_MAX and text.isascii() and text.isdigit()
+    return int(text) if is_number else None
 
 
 def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int, int]:

@@ -18,6 +18,8 @@ from trackd.wire import positions
 from trackd.wire.errors import CallError, invalid
 
 FIELD = "start.resume_token"
+# Where an error says which token still works.
+OLDEST_TOKEN = "oldest_resume_token"  # noqa: S105 - no secret
 # A waybill number has at most 40 characters.
 _KEY_LENGTH_MAX = HASH_LENGTH + 40
 
@@ -70,21 +72,21 @@ def expired(data_set_id: str, place: Place, feeds: Sequence[tuple[int, KeptLog]]
         grpc.StatusCode.OUT_OF_RANGE,
         "POSITION_EXPIRED",
         f"{FIELD}: what follows it is not kept any more; going on at the oldest token misses it",
-        {"oldest_resume_token": token(data_set_id, Place(oldest))},
+        {OLDEST_TOKEN: token(data_set_id, Place(oldest))},
         field=FIELD,
     )
 
 
 def _snapshot_place(text: str, numbers: Sequence[int]) -> tuple[int, bytes]:
-    number, dot, encoded = text.partition(".")
+    digits, dot, encoded = text.partition(".")
     try:
         key = base64.b64decode(encoded, altchars=b"-_", validate=True)
-        place = int(number), key
     except (binascii.Error, ValueError):
         raise _no_token("is not a resume token of this server") from None
-    if not dot or place[0] not in numbers or len(key) > _KEY_LENGTH_MAX:
+    number = positions.number_of(digits)
+    if not dot or number not in numbers or number is None or len(key) > _KEY_LENGTH_MAX:
         raise _no_token("is not a resume token of this server")
-    return place
+    return number, key
 
 
 def _no_token(message: str) -> CallError:

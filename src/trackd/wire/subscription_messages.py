@@ -64,7 +64,7 @@ def settings_of(asked: Subscription) -> SubscriptionSettings:
     """The settings in a message, the defaults filled in. Raises CallError."""
     return SubscriptionSettings(
         name=name_of(asked.name, "subscription.name"),
-        filter=_filter_of(asked.filter),
+        filter=_filter_of(asked),
         ack_timeout_ms=_number(
             "ack_timeout_ms", asked.ack_timeout_ms or ACK_TIMEOUT_MS_DEFAULT, *ACK_TIMEOUT_MS
         ),
@@ -119,22 +119,26 @@ def _backoff_of(waits: Sequence[int]) -> tuple[int, ...]:
     return checked or RETRY_BACKOFF_MS_DEFAULT
 
 
-def _filter_of(asked: ChangeFilter) -> FilterFields:
+def _filter_of(asked: Subscription) -> FilterFields:
     try:
-        if asked.account_ids:
-            raise UnusableFilter("account_ids", "no shipment belongs to an account yet")
-        made = FilterFields(
-            tuple(asked.waybill_numbers),
-            tuple(sorted(set(asked.milestones))),
-            tuple(sorted(set(asked.flags))),
-            tuple(sorted(set(asked.facility_codes))),
-            asked.news_only,
-        )
-        wanted = made.made()
+        return filter_fields(asked.filter)
     except UnusableFilter as error:
         field = f"subscription.filter.{error.field}"
         raise invalid(field, str(error), "INVALID_FIELD", limit=error.limit) from None
-    return replace(made, waybill_numbers=tuple(sorted(wanted.waybill_numbers)))
+
+
+def filter_fields(asked: ChangeFilter) -> FilterFields:
+    """A filter as it is kept: in order, waybills in their normal form. Raises UnusableFilter."""
+    if asked.account_ids:
+        raise UnusableFilter("account_ids", "no shipment belongs to an account yet")
+    made = FilterFields(
+        tuple(asked.waybill_numbers),
+        tuple(sorted(set(asked.milestones))),
+        tuple(sorted(set(asked.flags))),
+        tuple(sorted(set(asked.facility_codes))),
+        asked.news_only,
+    )
+    return replace(made, waybill_numbers=tuple(sorted(made.made().waybill_numbers)))
 
 
 def start_of(asked: Subscription) -> str:
@@ -172,13 +176,20 @@ def subscription_message(document: SubscriptionDocument) -> Subscription:
         supersede=settings.supersede,
         created_at_ms=document.created_at_ms,
     )
-    asked = settings.filter
-    if asked != FilterFields():
-        message.filter.waybill_numbers.extend(asked.waybill_numbers)
-        message.filter.milestones.extend(asked.milestones)  # type: ignore[arg-type] # numbers
-        message.filter.flags.extend(asked.flags)  # type: ignore[arg-type] # of the enums
-        message.filter.facility_codes.extend(asked.facility_codes)
-        message.filter.news_only = asked.news_only
+    if settings.filter != FilterFields():
+        message.filter.CopyFrom(filter_message(settings.filter))
+    return message
+
+
+def filter_message(kept: FilterFields) -> ChangeFilter:
+    """The filter as a message."""
+    message = ChangeFilter(
+        waybill_numbers=kept.waybill_numbers,
+        facility_codes=kept.facility_codes,
+        news_only=kept.news_only,
+    )
+    message.milestones.extend(kept.milestones)  # type: ignore[arg-type] # numbers
+    message.flags.extend(kept.flags)  # type: ignore[arg-type] # of the enums
     return message
 
 
@@ -254,6 +265,16 @@ def exists(name: str) -> CallError:
         "SUBSCRIPTION_EXISTS",
         f"there is a subscription {name} with other settings; update or delete it",
         {"name": name},
+    )
+
+
+def of_an_endpoint(name: str, endpoint_id: str) -> CallError:
+    """It is made and deleted with its endpoint."""
+    return CallError(
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "SUBSCRIPTION_OF_ENDPOINT",
+        f"the subscription {name} is made and deleted with its endpoint",
+        {"name": name, "endpoint_id": endpoint_id},
     )
 
 

@@ -23,6 +23,7 @@ from trackd.v1 import feed_pb2
 from trackd.wire import positions
 from trackd.wire.calls import Behaviour, Calls, Context
 from trackd.wire.consuming import FindShare, opening_of, parsed, serve_consumer
+from trackd.wire.endpoint_rules import endpoint_of
 from trackd.wire.errors import CallError, invalid, stopping
 from trackd.wire.subscription_messages import (
     EARLIEST,
@@ -30,6 +31,7 @@ from trackd.wire.subscription_messages import (
     exists,
     name_of,
     not_found,
+    of_an_endpoint,
     parked_message,
     settings_of,
     start_of,
@@ -84,6 +86,14 @@ class SubscriptionService:
     async def create_subscription(self, request: bytes, _: Context) -> bytes:
         """CreateSubscription."""
         asked = parsed(feed_pb2.CreateSubscriptionRequest, request).subscription
+        _refuse_endpoints(name_of(asked.name, "subscription.name"))
+        made = await self.create(asked)
+        return feed_pb2.CreateSubscriptionResponse(
+            subscription=subscription_message(made.document)
+        ).SerializeToString()
+
+    async def create(self, asked: feed_pb2.Subscription) -> Subscription:
+        """Makes one, or finds it, made like that before. Raises CallError."""
         settings, start_text = settings_of(asked), start_of(asked)
         try:
             made = self._subscriptions.made_before(settings, start_text)
@@ -94,9 +104,7 @@ class SubscriptionService:
             raise exists(settings.name) from None
         except TooManySubscriptions:
             raise too_many(self._subscriptions_max) from None
-        return feed_pb2.CreateSubscriptionResponse(
-            subscription=subscription_message(made.document)
-        ).SerializeToString()
+        return made
 
     def _start(self, text: str, logs: Mapping[int, LogBounds]) -> tuple[int, ...]:
         """The position to start after, by partition."""
@@ -136,8 +144,9 @@ class SubscriptionService:
             progress=feed_pb2.SubscriptionProgress(**asdict(await found.refreshed())),
         ).SerializeToString()
 
-    async def list_subscriptions(self, _request: bytes, _: Context) -> bytes:
+    async def list_subscriptions(self, request: bytes, _: Context) -> bytes:
         """ListSubscriptions."""
+        parsed(feed_pb2.ListSubscriptionsRequest, request)
         return feed_pb2.ListSubscriptionsResponse(
             subscriptions=[subscription_message(each.document) for each in self._subscriptions]
         ).SerializeToString()
@@ -145,23 +154,37 @@ class SubscriptionService:
     async def update_subscription(self, request: bytes, _: Context) -> bytes:
         """UpdateSubscription."""
         asked = parsed(feed_pb2.UpdateSubscriptionRequest, request).subscription
-        settings = settings_of(asked)
-        try:
-            updated = await self._subscriptions.update(settings)
-        except SubscriptionUnknown:
-            raise not_found(settings.name) from None
+        updated = await self.update(asked)
         return feed_pb2.UpdateSubscriptionResponse(
             subscription=subscription_message(updated.document)
         ).SerializeToString()
 
+    async def update(self, asked: feed_pb2.Subscription) -> Subscription:
+        """Replaces its settings. Raises CallError."""
+        settings = settings_of(asked)
+        try:
+            return await self._subscriptions.update(settings)
+        except SubscriptionUnknown:
+            raise not_found(settings.name) from None
+
     async def delete_subscription(self, request: bytes, _: Context) -> bytes:
         """DeleteSubscription."""
         name = name_of(parsed(feed_pb2.DeleteSubscriptionRequest, request).name)
+        _refuse_endpoints(name)
+        await self.delete(name)
+        return feed_pb2.DeleteSubscriptionResponse().SerializeToString()
+
+    async def delete(self, name: str) -> None:
+        """Deletes one. Raises CallError."""
         try:
             await self._subscriptions.delete(name)
         except SubscriptionUnknown:
             raise not_found(name) from None
-        return feed_pb2.DeleteSubscriptionResponse().SerializeToString()
+
+    @property
+    def names(self) -> list[str]:
+        """Of every subscription, in order."""
+        return [each.settings.name for each in self._subscriptions]
 
     def _named(self, name: str) -> Subscription:
         try:
@@ -198,8 +221,8 @@ class SubscriptionService:
         def find(text: str, field: str) -> tuple[ShareAccess, int]:
             prefix, _, number = text.rpartition(".")
             share = shares.get(prefix)
-            if share is not None and number.isascii() and number.isdigit():
-                return share, int(number)
+            if share is not None and (position := positions.number_of(number)) is not None:
+                return share, position
             positions.parse(text, data_set_id, field)
             raise invalid(field, "is not the position of a change", "INVALID_POSITION")
 
@@ -259,6 +282,13 @@ class SubscriptionService:
         finally:
             found.wake()
         return count
+
+
+def _refuse_endpoints(name: str) -> None:
+    """An endpoint without its subscription would be told nothing, and nobody would notice."""
+    endpoint_id = endpoint_of(name)
+    if endpoint_id is not None:
+        raise of_an_endpoint(name, endpoint_id)
 
 
 async def _parked_from(
