@@ -41,12 +41,12 @@ class NotifierProcess:
         self._logs = logs
         self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
-        self._runs = 0
+        self.runs = 0
 
     async def start(self) -> "NotifierProcess":
         """Starts it, and returns when it knows its endpoints."""
-        self._runs += 1
-        out = self._logs / f"notify-{id(self)}.{self._runs}.out"
+        self.runs += 1
+        out = self._logs / f"notify-{id(self)}.{self.runs}.out"
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes milliseconds
                 [
@@ -82,7 +82,7 @@ class NotifierProcess:
 
     def scrape(self, family: str) -> dict[str, float]:
         """The samples of a metric, as its page has them now. Blocks."""
-        told = (self._logs / f"notify-{id(self)}.{self._runs}.out").read_text()
+        told = (self._logs / f"notify-{id(self)}.{self.runs}.out").read_text()
         address = told.rpartition("metrics on ")[2].strip()
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
@@ -92,7 +92,7 @@ class NotifierProcess:
     @property
     def log(self) -> str:
         """What its latest run logged."""
-        file = self._logs / f"notify-{id(self)}.{self._runs}.err"
+        file = self._logs / f"notify-{id(self)}.{self.runs}.err"
         return file.read_text(errors="replace")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from statistics import median
@@ -13,25 +12,10 @@ from standardwebhooks import Webhook
 from tests.conftest import Serve
 from tests.harness.server import ServerProcess
 from tests.notify import receiver as receivers
-from tests.notify.receiver import Behaviour, Heard, Receiver, answering, receiving
+from tests.notify.hostile import IMPATIENT, MISBEHAVING, flapping
+from tests.notify.receiver import Heard, Receiver, answering, receiving
 from tests.notify.stage import SERVER_FLAGS, Stage, scan_of, stage_of, waybills
 from trackd.v1.notification_pb2 import DeliveryOutcome, Endpoint, EndpointKind, EndpointState
-
-# An attempt may take half a second, and an endpoint that fails is soon asked again.
-IMPATIENT = (
-    *("--connect-timeout-s", "0.4", "--total-timeout-s", "0.4"),
-    *("--breaker-pause-s", "0.05", "--breaker-pause-s-max", "0.1"),
-)
-MISBEHAVING: dict[str, Behaviour] = {
-    "/hanging": receivers.hanging,
-    "/trickling": receivers.trickling,
-    "/failing": answering(500),
-    "/throttling": answering(429, "Retry-After: 0"),
-    "/redirecting": answering(302, "Location: /elsewhere"),
-    "/resetting": receivers.resetting,
-    "/babbling": receivers.babbling,
-    "/boasting": receivers.flooding_headers,
-}
 
 
 @pytest.fixture
@@ -62,19 +46,6 @@ def files_with(text: bytes, directory: Path) -> list[Path]:
     """The files under a directory in which a text stands."""
     files = [file for file in directory.rglob("*") if file.is_file()]
     return [file for file in files if text in file.read_bytes()]
-
-
-def flapping(failures: int) -> Behaviour:
-    """Fails the first attempts of each webhook, then takes it."""
-    seen: Counter[str] = Counter()
-    refuse, take = answering(500), answering(204)
-
-    async def answer(heard: Heard, writer: asyncio.StreamWriter) -> bool:
-        seen[heard.headers["webhook-id"]] += 1
-        well = seen[heard.headers["webhook-id"]] > failures
-        return await (take if well else refuse)(heard, writer)
-
-    return answer
 
 
 async def campaign(
