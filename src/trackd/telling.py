@@ -52,7 +52,9 @@ async def notifications_running(
         beside.append(_reconciled(endpoints))
     tasks = [asyncio.create_task(each) for each in beside]
     try:
-        yield NotificationService(endpoints, log, calls)
+        yield NotificationService(
+            endpoints, log, calls, response_bytes_max=settings.response_bytes_max
+        )
     finally:
         for task in tasks:
             task.cancel()

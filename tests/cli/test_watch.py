@@ -68,6 +68,7 @@ def test_words_that_are_none_are_usage(trackd: Trackd) -> None:
         ran = trackd("watch", *words)
         assert ran.code == 2
         assert "gone" in ran.err
+    assert trackd("watch", "--waybill", "?").code == 2
     assert "out_for_delivery" in trackd("watch", "--milestone", "gone").err.replace("\n", "")
 
 

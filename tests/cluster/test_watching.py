@@ -181,15 +181,22 @@ async def test_a_snapshot_tells_every_waybill_once(serve: Serve) -> None:
 class _Worker:
     """A worker of one partition, whose log is kept from a position on; a watch of it is before."""
 
-    def __init__(self, number: int, oldest_position: int) -> None:
+    def __init__(self, number: int, oldest_position: int, *, silent: bool = False) -> None:
+        self._asked = 0
+        self._silent = silent
         self._own = {number: LogBounds(oldest_position=oldest_position, newest_position=90)}
 
     async def bounds(self) -> Mapping[int, LogBounds]:
-        """As it was when the watch began: nothing was gone yet."""
+        """Nothing is gone yet when the watch begins."""
+        self._asked += 1
+        if self._asked > 1:
+            return self._own
         return {number: LogBounds(1, log.newest_position) for number, log in self._own.items()}
 
     async def watch(self, request: bytes) -> AsyncGenerator[bytes, None]:
         """Tells nothing; ends with what the place is told by now."""
+        if self._silent:
+            await asyncio.Event().wait()
         token = WatchChangesRequest.FromString(request).start.resume_token
         resume_tokens.parse(token, DATA_SET_ID, list(self._own.items()))
         await asyncio.Event().wait()
@@ -197,9 +204,11 @@ class _Worker:
 
 
 async def test_what_expired_at_one_worker_names_a_token_of_all() -> None:
-    """A watch goes on from it, whichever worker was left behind by retention."""
+    """A watch goes on from it, whichever worker says so first, and whatever expired at others."""
     calls = Calls(CallMetrics(CollectorRegistry()))
-    feed = JoinedFeed([_Worker(0, 1), _Worker(1, 61)], calls, DATA_SET_ID)
+    feed = JoinedFeed(
+        [_Worker(0, 31, silent=True), _Worker(1, 61), _Worker(2, 1)], calls, DATA_SET_ID
+    )
     request = WatchChangesRequest(start=place(START_FROM_EARLIEST)).SerializeToString()
     with pytest.raises(CallError) as expired:
         await feed.watch_changes(request, None)
@@ -207,7 +216,7 @@ async def test_what_expired_at_one_worker_names_a_token_of_all() -> None:
         grpc.StatusCode.OUT_OF_RANGE,
         "POSITION_EXPIRED",
     )
-    assert expired.value.metadata["oldest_resume_token"] == f"{DATA_SET_ID}/0.0,1.60"
+    assert expired.value.metadata["oldest_resume_token"] == f"{DATA_SET_ID}/0.30,1.60,2.0"
 
 
 async def test_a_watch_outlives_a_worker(serve: Serve) -> None:

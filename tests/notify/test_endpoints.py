@@ -14,6 +14,7 @@ from tests.notify.stage import SERVER_FLAGS, Stage, stage_of
 from trackd.client.errors import InvalidRequest, TrackdError
 from trackd.client.notifications import Notifications
 from trackd.client.subscriptions import Subscriptions
+from trackd.feed.change import varint
 from trackd.v1 import feed_pb2
 from trackd.v1 import notification_pb2 as pb
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
@@ -266,6 +267,33 @@ async def test_the_log_is_bounded_and_read_in_pages(stage: Stage) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub(pb.ListDeliveriesRequest(id=endpoint.id, page_token="9" * 5_000))
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_what_this_version_does_not_know_is_not_kept(stage: Stage) -> None:
+    """Of an endpoint as of an attempt, as it has no bound; the log of attempts can be saved."""
+    unknown = b"\x9a\x06" + varint(300_000) + b"z" * 300_000  # field 99
+    hours = pb.QuietHours(from_minute=1, until_minute=5).SerializeToString()
+    made = message().SerializeToString() + _field(9, hours + unknown)
+    attempt = pb.DeliveryAttempt(attempt=1).SerializeToString() + unknown
+    async with grpc.aio.insecure_channel(stage.server.grpc) as channel:
+        service = "/trackd.v1.NotificationService"
+        call: Any = channel.unary_unary
+        answer = await call(f"{service}/CreateEndpoint")(_field(1, made))
+        assert len(answer) < 1_000
+        endpoint = pb.CreateEndpointResponse.FromString(answer).endpoint
+        assert endpoint.quiet_hours.until_minute == 5
+        recorded = _field(1, endpoint.id.encode()) + _field(2, attempt)
+        await call(f"{service}/RecordDeliveries")(_field(1, recorded))
+    assert [each.attempt async for each in stage.notifications.deliveries(endpoint.id)] == [1]
+    server = stage.server
+    assert await asyncio.to_thread(server.stop) == 0
+    await asyncio.to_thread(server.start, "--grpc", server.grpc)
+    assert [each.attempt async for each in stage.notifications.deliveries(endpoint.id)] == [1]
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """A length-delimited field."""
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
 
 
 async def test_without_a_notifier_and_without_the_key(serve: Serve) -> None:

@@ -19,8 +19,9 @@ from trackd.v1.vocabulary_pb2 import Milestone
 JOURNEY = ("PICKED_UP", "OUT_FOR_DELIVERY", "DELIVERED")
 KILLED_EVERY_S = 5.0
 LOAD_S = 180.0
-PARCELS_PER_S = 8.0
-SETTLED_WITHIN_S = 300.0
+# An endpoint that hangs is done with 40 attempts a second, and needs three for most changes.
+PARCELS_PER_S = 3.0
+SETTLED_WITHIN_S = 150.0
 # What fails for ever would be left alone by its breaker, and so would most of the load.
 NEVER_AT_REST = ("--breaker-failures-max", "10000")
 
@@ -111,7 +112,12 @@ async def test_a_notifier_killed_every_five_seconds_under_load(stage: Stage) -> 
             await asyncio.gather(killing, return_exceptions=True)
         await notifier.kill()
         await notifier.start()
-        await stage.settled([*bad.values(), *good.values()], timeout_s=SETTLED_WITHIN_S)
+        try:
+            await stage.settled([*bad.values(), *good.values()], timeout_s=SETTLED_WITHIN_S)
+        except TimeoutError:
+            for path, endpoint_id in (bad | good).items():
+                print(path, str(await stage.progress(endpoint_id)).replace("\n", " "))
+            raise
         for path, endpoint_id in good.items():
             expect_in_order(path, receiver.at(path), parcels)
             assert await stage.parked(endpoint_id) == set(), path

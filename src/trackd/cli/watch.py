@@ -27,6 +27,9 @@ EPILOG = examples(
 )
 
 
+# Reasons that say that an option names what cannot be; a place that is none is the file's fault.
+_USAGE_REASONS = {"INVALID_WAYBILL_NUMBER", "INVALID_FIELD"}
+
 Waybills = Annotated[
     list[str] | None, typer.Option("--waybill", help="Only this waybill; may be repeated.")
 ]
@@ -90,7 +93,7 @@ def command(
     Exit codes: 0 caught up, 1 the server refused (the place expired, say), 2 usage, 130 Ctrl-C.
     """
     from trackd.cli.words import language_of_the_machine
-    from trackd.client.errors import TrackdError
+    from trackd.client.errors import InvalidRequest, TrackdError
     from trackd.domain.catalogue import Language
 
     try:
@@ -105,6 +108,8 @@ def command(
     try:
         asyncio.run(_watch(server, wanted, start, token, show))
     except TrackdError as error:
+        if isinstance(error, InvalidRequest) and error.reason in _USAGE_REASONS:
+            fail(str(error), code=USAGE)
         fail(explain(error, server=server))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None

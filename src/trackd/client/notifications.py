@@ -59,8 +59,15 @@ class Notifications:
 
     async def list(self) -> Sequence[pb.Endpoint]:
         """All endpoints, in the order in which they were made."""
-        response = await self._call(self._stub.ListEndpoints, pb.ListEndpointsRequest())
-        return response.endpoints
+        found: list[pb.Endpoint] = []
+        token = ""
+        while True:
+            request = pb.ListEndpointsRequest(page_token=token)
+            page = await self._call(self._stub.ListEndpoints, request)
+            found += page.endpoints
+            token = page.next_page_token
+            if not token:
+                return found
 
     async def update(self, endpoint: pb.Endpoint) -> pb.Endpoint:
         """Other settings, all of them; an empty URL stays."""

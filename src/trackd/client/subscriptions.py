@@ -49,8 +49,15 @@ class Subscriptions:
 
     async def list(self) -> Sequence[pb.Subscription]:
         """All of them, by name."""
-        request = pb.ListSubscriptionsRequest()
-        return (await self._call(self._stub.ListSubscriptions, request)).subscriptions
+        found: list[pb.Subscription] = []
+        token = ""
+        while True:
+            request = pb.ListSubscriptionsRequest(page_token=token)
+            page = await self._call(self._stub.ListSubscriptions, request)
+            found += page.subscriptions
+            token = page.next_page_token
+            if not token:
+                return found
 
     async def update(self, subscription: pb.Subscription) -> pb.Subscription:
         """Other settings, all of them; its place stays."""

@@ -13,7 +13,7 @@ worker is at a key of its own then, and the token is to mean the same with any n
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from google.protobuf.message import DecodeError
@@ -35,7 +35,7 @@ from trackd.wire.calls import Calls, Context
 from trackd.wire.errors import CallError, invalid, malformed, stopping
 from trackd.wire.feed import FeedService, filter_of
 from trackd.wire.peer_messages import WatchSlices
-from trackd.wire.resume_tokens import OLDEST_TOKEN, KeptLog
+from trackd.wire.resume_tokens import KeptLog
 
 # Messages of all workers that wait for the caller to read; the workers wait beyond it.
 _MESSAGES_WAITING_MAX = 8
@@ -203,7 +203,7 @@ class _Joined:
         while not self._stopped:
             heard = await self._heard.get()
             if isinstance(heard, Exception):
-                raise self._of_all(heard)
+                raise await self._of_all(heard)
             if heard is None:
                 return None
             self._positions.update(heard.positions)
@@ -217,17 +217,17 @@ class _Joined:
                 return _CAUGHT_UP + self._token_field()
         return None
 
-    def _of_all(self, error: Exception) -> Exception:
+    async def _of_all(self, error: Exception) -> Exception:
         """What a worker said, for a caller who watches all of them.
 
         Of what expired it names the oldest token of its own partitions, which is none for another
-        watch: the caller gets one over all.
+        watch, and those of others may have expired as well: the caller gets one that holds for all.
+        Raises CallError if a worker cannot be asked.
         """
-        if not isinstance(error, CallError) or OLDEST_TOKEN not in error.metadata:
+        if not isinstance(error, CallError) or error.reason != resume_tokens.EXPIRED:
             return error
-        oldest = positions.parse(error.metadata[OLDEST_TOKEN], self._data_set_id)
-        token = resume_tokens.token(self._data_set_id, Place(self._positions | oldest))
-        return replace(error, metadata={**error.metadata, OLDEST_TOKEN: token})
+        bounds = await asyncio.gather(*(source.bounds() for source in self._sources))
+        return resume_tokens.expired(self._data_set_id, Place(self._positions), _logs(bounds))
 
     def stop(self) -> None:
         """Has `next` return None."""
@@ -265,10 +265,14 @@ class _Joined:
         return _Heard(index, message, told, bool(in_snapshot), bool(slices.changes))
 
 
+def _logs(bounds: Sequence[Mapping[int, KeptLog]]) -> list[tuple[int, KeptLog]]:
+    """What the logs of all partitions hold, in order."""
+    return sorted((number, log) for each in bounds for number, log in each.items())
+
+
 def _start(start: FeedStart, data_set_id: str, bounds: Sequence[Mapping[int, KeptLog]]) -> Place:
     """The place to start from, over all partitions. Raises CallError."""
-    logs = {number: log for each in bounds for number, log in each.items()}
-    feeds = sorted(logs.items())
+    feeds = _logs(bounds)
     if start.WhichOneof("place") == "resume_token":
         return resume_tokens.parse(start.resume_token, data_set_id, feeds)
     origin = getattr(start, "from")

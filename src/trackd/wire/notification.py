@@ -18,6 +18,7 @@ from trackd.wire.endpoint_rules import TEXT_CHARACTERS_MAX, checked_reason, over
 from trackd.wire.endpoint_tests import EndpointTests
 from trackd.wire.endpoints import Endpoints
 from trackd.wire.errors import invalid, malformed
+from trackd.wire.listing import page
 
 DELIVERIES_PAGE_SIZE_MAX = 500
 DELIVERIES_PAGE_SIZE_DEFAULT = 100
@@ -32,8 +33,11 @@ _Message = TypeVar("_Message", bound=Message)
 class NotificationService:
     """Every method of the service."""
 
-    def __init__(self, endpoints: Endpoints, log: DeliveryLog, calls: Calls) -> None:
+    def __init__(
+        self, endpoints: Endpoints, log: DeliveryLog, calls: Calls, *, response_bytes_max: int
+    ) -> None:
         self._endpoints = endpoints
+        self._response_bytes_max = response_bytes_max
         self._log = log
         self._calls = calls
         self._tests = EndpointTests()
@@ -73,9 +77,15 @@ class NotificationService:
 
     async def list_endpoints(self, request: bytes, _: Context) -> bytes:
         """ListEndpoints."""
-        _read(pb.ListEndpointsRequest, request)
-        endpoints = [record.endpoint for record in self._endpoints.all()]
-        return pb.ListEndpointsResponse(endpoints=endpoints).SerializeToString()
+        asked = _read(pb.ListEndpointsRequest, request)
+        endpoints = (record.endpoint for record in self._endpoints.all())
+        items = ((_place_of(each), each.SerializeToString()) for each in endpoints)
+        return page(
+            sorted(items),
+            page_size=asked.page_size,
+            page_token=asked.page_token,
+            bytes_max=self._response_bytes_max,
+        )
 
     async def update_endpoint(self, request: bytes, _: Context) -> bytes:
         """UpdateEndpoint."""
@@ -194,14 +204,21 @@ class NotificationService:
                 wait.cancel()
 
 
+def _place_of(endpoint: pb.Endpoint) -> str:
+    """Where it stands among those that were made before and after it."""
+    return f"{endpoint.created_at_ms:015}/{endpoint.id}"
+
+
 def _newest(record: EndpointRecord) -> str:
     return record.secrets[0].text if record.secrets else ""
 
 
 def _read(kind: type[_Message], request: bytes) -> _Message:
+    """The request, without what this version does not know: endpoints and attempts are kept."""
     message = kind()
     try:
         message.ParseFromString(request)
     except DecodeError:
         raise malformed() from None
+    message.DiscardUnknownFields()
     return message

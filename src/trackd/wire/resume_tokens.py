@@ -18,8 +18,8 @@ from trackd.wire import positions
 from trackd.wire.errors import CallError, invalid
 
 FIELD = "start.resume_token"
-# Where an error says which token still works.
-OLDEST_TOKEN = "oldest_resume_token"  # noqa: S105 - no secret
+# The reason of an error that names the oldest token that still works.
+EXPIRED = "POSITION_EXPIRED"
 # A waybill number has at most 40 characters.
 _KEY_LENGTH_MAX = HASH_LENGTH + 40
 
@@ -70,9 +70,9 @@ def expired(data_set_id: str, place: Place, feeds: Sequence[tuple[int, KeptLog]]
     }
     return CallError(
         grpc.StatusCode.OUT_OF_RANGE,
-        "POSITION_EXPIRED",
+        EXPIRED,
         f"{FIELD}: what follows it is not kept any more; going on at the oldest token misses it",
-        {OLDEST_TOKEN: token(data_set_id, Place(oldest))},
+        {"oldest_resume_token": token(data_set_id, Place(oldest))},
         field=FIELD,
     )
 

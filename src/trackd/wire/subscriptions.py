@@ -25,6 +25,7 @@ from trackd.wire.calls import Behaviour, Calls, Context
 from trackd.wire.consuming import FindShare, opening_of, parsed, serve_consumer
 from trackd.wire.endpoint_rules import endpoint_of
 from trackd.wire.errors import CallError, invalid, stopping
+from trackd.wire.listing import page
 from trackd.wire.subscription_messages import (
     EARLIEST,
     NOW,
@@ -146,10 +147,17 @@ class SubscriptionService:
 
     async def list_subscriptions(self, request: bytes, _: Context) -> bytes:
         """ListSubscriptions."""
-        parsed(feed_pb2.ListSubscriptionsRequest, request)
-        return feed_pb2.ListSubscriptionsResponse(
-            subscriptions=[subscription_message(each.document) for each in self._subscriptions]
-        ).SerializeToString()
+        asked = parsed(feed_pb2.ListSubscriptionsRequest, request)
+        items = (
+            (each.settings.name, subscription_message(each.document).SerializeToString())
+            for each in self._subscriptions
+        )
+        return page(
+            items,
+            page_size=asked.page_size,
+            page_token=asked.page_token,
+            bytes_max=self._response_bytes_max,
+        )
 
     async def update_subscription(self, request: bytes, _: Context) -> bytes:
         """UpdateSubscription."""
