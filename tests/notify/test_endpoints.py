@@ -7,8 +7,10 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from tests.conftest import Serve
+from tests.harness.seeds import seeded
 from tests.harness.server import ServerProcess
 from tests.notify.stage import SERVER_FLAGS, Stage, stage_of
 from trackd.client.errors import InvalidRequest, TrackdError
@@ -18,6 +20,7 @@ from trackd.feed.change import varint
 from trackd.v1 import feed_pb2
 from trackd.v1 import notification_pb2 as pb
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
+from trackd.v1.notification_pb2_grpc import NotificationServiceStub
 from trackd.v1.vocabulary_pb2 import Milestone
 
 WEBHOOK, MESSAGE = pb.ENDPOINT_KIND_WEBHOOK, pb.ENDPOINT_KIND_MESSAGE
@@ -294,6 +297,65 @@ async def test_what_this_version_does_not_know_is_not_kept(stage: Stage) -> None
 def _field(number: int, content: bytes) -> bytes:
     """A length-delimited field."""
     return bytes([number << 3 | 2]) + varint(len(content)) + content
+
+
+async def test_calls_that_are_given_up_leave_memory_and_disk_agreed(serve: Serve) -> None:
+    """Whether it was done or not, it is so before a restart as it is after it."""
+    server = await asyncio.to_thread(serve, *SERVER_FLAGS)
+    rng = seeded("calls are given up")
+
+    async def shown() -> list[Message]:
+        async with grpc.aio.insecure_channel(server.grpc) as channel:
+            feed, ask = FeedServiceStub(channel), NotificationServiceStub(channel)
+            named = await feed.ListSubscriptions(feed_pb2.ListSubscriptionsRequest())
+            endpoints = await ask.ListEndpoints(pb.ListEndpointsRequest())
+            return [*named.subscriptions, *endpoints.endpoints]
+
+    async with grpc.aio.insecure_channel(server.grpc) as channel:
+        feed: Any = FeedServiceStub(channel)
+        ask: Any = NotificationServiceStub(channel)
+        made = [
+            (await ask.CreateEndpoint(pb.CreateEndpointRequest(endpoint=webhook()))).endpoint.id
+            for _ in range(8)
+        ]
+        named = [feed_pb2.Subscription(name=f"given-up/{number}") for number in range(12)]
+        for each in named[:8]:
+            await feed.CreateSubscription(feed_pb2.CreateSubscriptionRequest(subscription=each))
+        given_up = 0
+        for call, request in (
+            *((ask.DeleteEndpoint, pb.DeleteEndpointRequest(id=each)) for each in made[:3]),
+            *((ask.DisableEndpoint, pb.DisableEndpointRequest(id=each)) for each in made[3:6]),
+            *(
+                (ask.EnableEndpoint, pb.EnableEndpointRequest(id=each, from_now=True))
+                for each in made[6:]
+            ),
+            *(
+                (feed.DeleteSubscription, feed_pb2.DeleteSubscriptionRequest(name=each.name))
+                for each in named[:4]
+            ),
+            *((feed.UpdateSubscription, _update(each.name)) for each in named[4:8]),
+            *(
+                (feed.CreateSubscription, feed_pb2.CreateSubscriptionRequest(subscription=each))
+                for each in named[8:]
+            ),
+        ):
+            try:
+                await call(request, timeout=rng.uniform(0.0005, 0.004))
+            except grpc.aio.AioRpcError as error:
+                given_up += error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert given_up, "void: every call was quicker than its caller"
+    # What was given up is still under way; a call of the same kind comes after it.
+    async with stage_of(server, server.data.parent) as stage:
+        await stage.notifications.create(webhook())
+    before = await shown()
+    assert await asyncio.to_thread(server.stop) == 0
+    await asyncio.to_thread(server.start)
+    assert await shown() == before
+
+
+def _update(name: str) -> feed_pb2.UpdateSubscriptionRequest:
+    changed = feed_pb2.Subscription(name=name, max_attempts=77)
+    return feed_pb2.UpdateSubscriptionRequest(subscription=changed)
 
 
 async def test_without_a_notifier_and_without_the_key(serve: Serve) -> None:

@@ -395,7 +395,9 @@ class SubscriptionProgress(_message.Message):
     LAG_ALARM_FIELD_NUMBER: _builtins.int
     EXPIRED_FIELD_NUMBER: _builtins.int
     lag: _builtins.int
-    """Events in the log that it has not looked at or not finished with, but for what is counted in `waiting`."""
+    """Events in the log that it has not looked at or not finished with. Changes that failed before, and those behind
+    them, are counted in `waiting` or `in_flight` alone: nothing is left when all three are 0.
+    """
     lag_ms: _builtins.int
     """How old the oldest of those is, in milliseconds."""
     in_flight: _builtins.int

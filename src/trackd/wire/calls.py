@@ -117,6 +117,26 @@ class Calls:
         return answer
 
 
+def to_its_end(behaviour: Behaviour) -> Behaviour:
+    """For what changes something that is kept: once begun it is finished, though nobody waits.
+
+    A caller who gives up while a document is being written would otherwise leave it on disk and not
+    in memory: what he deleted would go on until the next start, and then be gone.
+    """
+
+    async def finished(request: Any, context: Context) -> Any:
+        work = asyncio.ensure_future(behaviour(request, context))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            # The call counts as running until then, so a stop waits for it.
+            await asyncio.wait([work])
+            work.exception()  # there is nobody to tell
+            raise
+
+    return finished
+
+
 @dataclass(slots=True)
 class Limit:
     """How many calls of a kind may be at work; one more is told to come back."""

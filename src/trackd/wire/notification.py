@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 
 from trackd.v1 import notification_pb2 as pb
 from trackd.wire import positions
-from trackd.wire.calls import Behaviour, Calls, Context
+from trackd.wire.calls import Behaviour, Calls, Context, to_its_end
 from trackd.wire.delivery_log import DeliveryLog
 from trackd.wire.endpoint_record import EndpointRecord
 from trackd.wire.endpoint_rules import TEXT_CHARACTERS_MAX, checked_reason, overlap_ms
@@ -46,15 +46,15 @@ class NotificationService:
     def calls(self) -> Mapping[str, Behaviour]:
         """What answers each method."""
         return {
-            "CreateEndpoint": self.create_endpoint,
+            "CreateEndpoint": to_its_end(self.create_endpoint),
             "GetEndpoint": self.get_endpoint,
             "ListEndpoints": self.list_endpoints,
-            "UpdateEndpoint": self.update_endpoint,
-            "RotateEndpointSecret": self.rotate_endpoint_secret,
+            "UpdateEndpoint": to_its_end(self.update_endpoint),
+            "RotateEndpointSecret": to_its_end(self.rotate_endpoint_secret),
             "TestEndpoint": self.try_endpoint,
-            "DisableEndpoint": self.disable_endpoint,
-            "EnableEndpoint": self.enable_endpoint,
-            "DeleteEndpoint": self.delete_endpoint,
+            "DisableEndpoint": to_its_end(self.disable_endpoint),
+            "EnableEndpoint": to_its_end(self.enable_endpoint),
+            "DeleteEndpoint": to_its_end(self.delete_endpoint),
             "ListDeliveries": self.list_deliveries,
             "ListTargets": self.list_targets,
             "RecordDeliveries": self.record_deliveries,

@@ -21,7 +21,7 @@ from trackd.feed.subscriptions import (
 )
 from trackd.v1 import feed_pb2
 from trackd.wire import positions
-from trackd.wire.calls import Behaviour, Calls, Context
+from trackd.wire.calls import Behaviour, Calls, Context, to_its_end
 from trackd.wire.consuming import FindShare, opening_of, parsed, serve_consumer
 from trackd.wire.endpoint_rules import endpoint_of
 from trackd.wire.errors import CallError, invalid, stopping
@@ -72,14 +72,14 @@ class SubscriptionService:
     def calls(self) -> Mapping[str, Behaviour]:
         """What answers each method that is about subscriptions, but ConsumeChanges."""
         return {
-            "CreateSubscription": self.create_subscription,
+            "CreateSubscription": to_its_end(self.create_subscription),
             "GetSubscription": self.get_subscription,
             "ListSubscriptions": self.list_subscriptions,
-            "UpdateSubscription": self.update_subscription,
-            "DeleteSubscription": self.delete_subscription,
+            "UpdateSubscription": to_its_end(self.update_subscription),
+            "DeleteSubscription": to_its_end(self.delete_subscription),
             "ListParkedChanges": self.list_parked_changes,
-            "RedriveParkedChanges": self.redrive_parked_changes,
-            "DropParkedChanges": self.drop_parked_changes,
+            "RedriveParkedChanges": to_its_end(self.redrive_parked_changes),
+            "DropParkedChanges": to_its_end(self.drop_parked_changes),
         }
 
     # Settings.
