@@ -20,7 +20,7 @@ from trackd.store.errors import DataDamaged
 from trackd.store.space import SpaceGuard
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest, StreamEventsResponse
 from trackd.wire.answers import Answers
-from trackd.wire.calls import Calls, Limit, to_its_end
+from trackd.wire.calls import Calls, Limit
 from trackd.wire.errors import CallError
 from trackd.wire.ingest import IngestService
 from trackd.wire.scans import ScanReader
@@ -64,29 +64,6 @@ def counted(registry: CollectorRegistry, status: str) -> float:
     """How many calls of `Do` ended so."""
     labels = {"grpc_method": "Do", "grpc_status": status}
     return registry.get_sample_value("grpc_server_call_duration_seconds_count", labels) or 0
-
-
-async def test_what_has_begun_is_finished_though_the_caller_is_gone(calls: Calls) -> None:
-    """And the call is at work until then, so that a stop waits for it."""
-    may_end = asyncio.Event()
-    done = []
-
-    async def behaviour(_request: bytes, _context: object) -> bytes:
-        await may_end.wait()
-        done.append("durable")
-        return b""
-
-    handler = calls.around("Do", Limit("calls", 1), to_its_end(behaviour))
-    call = asyncio.ensure_future(handler(b"", Context()))
-    await asyncio.sleep(0)
-    call.cancel()
-    for _ in range(10):
-        await asyncio.sleep(0)
-    assert calls.running == 1
-    may_end.set()
-    await asyncio.gather(call, return_exceptions=True)
-    assert done == ["durable"]
-    assert calls.running == 0
 
 
 async def test_each_call_is_told_of_as_it_is_taken_in(registry: CollectorRegistry) -> None:
