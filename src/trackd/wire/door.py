@@ -30,8 +30,8 @@ _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
 _FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].full_name
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
-SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN)
 _NOTIFICATION = notification_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name
+SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN, _NOTIFICATION)
 _ADMIN_CALLS_MAX = 100
 # What a worker adds to a batch before another one gets it: a waybill number's normal form to each
 # event whose own was not.
@@ -55,7 +55,7 @@ class DoorLimits:
     @property
     def pending_calls_max(self) -> int:
         """How many calls may wait to be taken: as many as could be at work."""
-        streams = self.streams_max + self.watches_max
+        streams = self.streams_max + self.watches_max + self.consumers_max
         return self.unary_ingest_in_flight_max + self.reads_in_flight_max + streams
 
 

@@ -137,6 +137,7 @@ def filter_of(message: ChangeFilter, field: str) -> Filter:
             flags=message.flags,
             facility_codes=message.facility_codes,
             account_ids=message.account_ids,
+            news_only=message.news_only,
         )
     except UnusableFilter as error:
         reason = "INVALID_WAYBILL_NUMBER" if error.field == "waybill_numbers" else "INVALID_FIELD"
