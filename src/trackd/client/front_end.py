@@ -6,13 +6,13 @@ Reads only. Nothing here takes scans in; which channel serves a waybill is decid
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
 
-from trackd.client.channel import Channels, call_with_retries
+from trackd.client.channel import call_with_retries
+from trackd.client.life import Client
 from trackd.client.options import LOOKUP_WAYBILLS_LIMIT, PAGE_EVENTS_LIMIT, FrontEndOptions
 from trackd.domain.validation import normal_waybill_number
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
@@ -38,7 +38,7 @@ class Statuses:
     missing: list[str]
 
 
-class FrontEnd:
+class FrontEnd(Client):
     """Asks trackd where shipments are.
 
         async with FrontEnd("127.0.0.1:50551") as front_end:
@@ -50,6 +50,8 @@ class FrontEnd:
       DeadlineExceeded …
     """
 
+    _called = "front end"
+
     def __init__(
         self,
         server: str,
@@ -58,10 +60,8 @@ class FrontEnd:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Connects with the first call. `server` is HOST:PORT."""
-        self._server = server
-        self._credentials = credentials
+        super().__init__(server, credentials=credentials)
         self._options = options or FrontEndOptions()
-        self._opened: Channels | None = None
         self._stubs: dict[aio.Channel, TrackingServiceAsyncStub] = {}
 
     async def get_status(
@@ -181,34 +181,6 @@ class FrontEnd:
             timeout_ms=timeout_ms,
         )
         return [event async for page in pages for event in page.events]
-
-    async def open(self) -> None:
-        """Gets ready to call; `async with` does it."""
-        if self._opened is not None:
-            raise RuntimeError("the front end is open")
-        self._opened = Channels(self._server, credentials=self._credentials)
-
-    async def close(self) -> None:
-        """Ends every call that is still running."""
-        await self._channels.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    @property
-    def _channels(self) -> Channels:
-        if self._opened is None:
-            raise RuntimeError("the front end is not open: use `async with`")
-        return self._opened
 
     def _stub(self, waybill_number: str) -> "TrackingServiceAsyncStub":
         channel = self._channels.for_waybill(waybill_number)
