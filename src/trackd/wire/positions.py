@@ -11,10 +11,9 @@ from collections.abc import Iterable
 
 import grpc
 
+from trackd.store.data_directory import PARTITIONS_MAX
 from trackd.wire.errors import CallError, invalid
 
-# A batch touches at most this many partitions (data_directory.PARTITIONS_MAX).
-_PARTS_MAX = 256
 # int() by itself would take signs, white space, underscores and the digits of every script.
 _PARTS = re.compile(r"[0-9]+\.[0-9]+(,[0-9]+\.[0-9]+)*").fullmatch
 
@@ -30,10 +29,10 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
     try:
         if not slash or not _PARTS(rest):
             raise ValueError
-        parts = rest.split(",", _PARTS_MAX)
+        parts = rest.split(",", PARTITIONS_MAX)
         pairs = [part.split(".") for part in parts]
         positions = {int(partition): int(position) for partition, position in pairs}
-        if len(parts) > _PARTS_MAX:
+        if len(parts) > PARTITIONS_MAX:
             raise ValueError
     except ValueError:
         raise invalid(field, "is not a position of this server", "INVALID_POSITION") from None
