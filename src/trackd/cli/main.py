@@ -45,8 +45,12 @@ COMMANDS = (
     Command("track", PARCELS, "Show where parcels are and what happened to them."),
     Command("watch", PARCELS, "Show changes as they happen, from now on or from the past."),
     Command("ingest", PARCELS, "Send scans from a file: JSON lines, or CSV with a mapping."),
-    Command("subscriptions", NEWS, "Keep who works off the changes, and what they parked."),
-    Command("endpoints", NEWS, "Keep who is told of changes by webhook or message."),
+    Command(
+        "subscriptions",
+        NEWS,
+        "Manage named subscriptions: how far each is, what was parked.",
+    ),
+    Command("endpoints", NEWS, "Manage endpoints: who is told of changes by webhook or message."),
     Command("notify", NEWS, "Deliver webhooks and messages to the endpoints of a server."),
     Command("receive", NEWS, "Receive webhooks, verify and print them, to try endpoints out."),
 )

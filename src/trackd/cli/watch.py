@@ -61,7 +61,10 @@ UntilCaughtUp = Annotated[
 ]
 NewsOnly = Annotated[
     bool,
-    typer.Option("--news", help="Only milestones reached first, flags, and corrections."),
+    typer.Option(
+        "--news-only",
+        help="Only news: a milestone for the first time, flags that come and go, corrections.",
+    ),
 ]
 Lang = Annotated[
     str, typer.Option(metavar="zh|en", help="[dim]Default: the machine's language[/dim]")
