@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
-from trackd import exits, watches
+from trackd import chores, exits
 from trackd.address import Address, parse_address
 from trackd.cluster.assignment import Assignment
 from trackd.cluster.membership import Membership
@@ -50,11 +50,6 @@ from trackd.wire.peers import PEER_BATCHES_IN_FLIGHT_MAX, PeerService, only_own
 from trackd.wire.scans import ScanReader
 from trackd.wire.tracking import TrackingService
 
-EXIT_DONE = exits.DONE
-EXIT_FAILED = exits.FAILED
-EXIT_IN_USE = exits.IN_USE
-EXIT_DATA_BEHIND = exits.DATA_BEHIND
-
 # Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
 # would be seen.
 _SWITCH_INTERVAL_S = 0.0005
@@ -79,20 +74,20 @@ async def run(settings: Settings, membership: Membership | None = None) -> int:
             await server.stop_asked.wait()
     except DirectoryInUse as error:
         _log.error(str(error))
-        return EXIT_IN_USE
+        return exits.IN_USE
     except (DataBehind, DataDamaged) as error:
         _log.error(str(error), advice=exits.DATA_BEHIND_ADVICE)
-        return EXIT_DATA_BEHIND
+        return exits.DATA_BEHIND
     except WrongData as error:
         _log.error(str(error))
-        return EXIT_FAILED
+        return exits.FAILED
     except (StoreError, OSError, RuntimeError) as error:
         _log.error("the server failed", error=str(error))
-        return EXIT_FAILED
+        return exits.FAILED
     if server.failure:
-        return EXIT_FAILED
+        return exits.FAILED
     _log.info("stopped")
-    return EXIT_DONE
+    return exits.DONE
 
 
 class Server:
@@ -127,10 +122,10 @@ class Server:
                 on_failure=self._storage_failed,
                 own=assignment.own(directory.manifest.partition_count) if assignment else None,
             )
-            beside = watches.running(
+            beside = chores.running(
                 self._metrics.watch_loop(),
-                watches.watch_space(settings, self._space, self._metrics),
-                watches.sync_marks(partitions, settings.mark_sync_interval_s),
+                chores.watch_space(settings, self._space, self._metrics),
+                chores.sync_marks(partitions, settings.mark_sync_interval_s),
                 on_failure=self._storage_failed,
             )
             async with beside, self._serving(directory, partitions):
@@ -363,7 +358,7 @@ class Server:
         loop = asyncio.get_running_loop()
         if self._door:
             loop.create_task(self._door.set_serving(False))  # noqa: RUF006 (the process ends with it)
-        loop.call_later(_FAILURE_GRACE_S, os._exit, EXIT_FAILED)
+        loop.call_later(_FAILURE_GRACE_S, os._exit, exits.FAILED)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -374,7 +369,7 @@ class Server:
         def asked() -> None:
             if signalled.is_set():
                 _log.warning("told twice to stop: leaving at once")
-                os._exit(EXIT_FAILED)
+                os._exit(exits.FAILED)
             signalled.set()
             self.stop_asked.set()
 

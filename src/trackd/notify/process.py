@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
+from trackd import exits
 from trackd.address import Address, parse_address
 from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.notifications import Notifications
@@ -30,8 +31,6 @@ from trackd.notify.sms_account import sms_provider
 from trackd.notify.webhook import WebhookOptions, WebhookSender
 from trackd.v1.notification_pb2 import EndpointKind, Target
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
 # How long the last reports may take.
 _REPORT_TIMEOUT_S = 5.0
 
@@ -45,7 +44,11 @@ async def run(settings: NotifySettings) -> int:
         return await _run(settings)
     except OSError as error:
         _log.error("the notifier failed", error=str(error))
-        return EXIT_FAILED
+        return exits.FAILED
+    except ModuleNotFoundError as error:
+        # Of an extra, which an account with an SMS provider needs.
+        _log.error("the notifier failed", error=f"{error}; pip install 'trackd[sms]'")
+        return exits.FAILED
 
 
 async def _run(settings: NotifySettings) -> int:
@@ -76,7 +79,7 @@ async def _run(settings: NotifySettings) -> int:
                     await stop_asked.wait()
                     await _stop(roster, settings)
     _log.info("the notifier stopped")
-    return EXIT_DONE
+    return exits.DONE
 
 
 def _hire(
@@ -192,7 +195,8 @@ def _signals(stop_asked: asyncio.Event) -> Iterator[None]:
 
     def asked() -> None:
         if stop_asked.is_set():
-            os._exit(EXIT_FAILED)
+            _log.warning("told twice to stop: leaving at once")
+            os._exit(exits.FAILED)
         stop_asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
