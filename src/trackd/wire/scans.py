@@ -32,7 +32,7 @@ from trackd.store.planner import ScanTuple
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
 from trackd.wire.errors import invalid, malformed
-from trackd.wire.slices import AppendSlices, StreamSlices
+from trackd.wire.slices import AppendSlices, StreamSlices, can_be_answered
 
 BATCH_ID_LENGTH_MAX = 64
 
@@ -196,6 +196,8 @@ class ScanReader:
             return Fault(Rejection.FIELD_TOO_LONG, "event", message)
         if fault := fault_in(event, latest_ms):
             return fault
+        if not can_be_answered(wire):
+            return _TOO_DEEP
         number = normal_waybill_number(event.waybill_number)
         assert number is not None  # or fault_in had said so
         if number != event.waybill_number:
@@ -228,6 +230,7 @@ def _check_count(events: int) -> None:
 
 
 _UNREADABLE = Fault(Rejection.INVALID_FIELD, "event", "cannot be parsed as a ScanEvent")
+_TOO_DEEP = Fault(Rejection.INVALID_FIELD, "event", "holds fields that are nested too deep")
 
 
 def _wires(message: Any, request: bytes) -> Any:
