@@ -280,6 +280,17 @@ def test_a_batch_id_has_64_characters_at_most() -> None:
     assert raised.value.field == "batch_id"
 
 
+@pytest.mark.parametrize("events", [[], [b"\xff"]], ids=["good events", "a bad event"])
+def test_a_batch_id_is_utf_8(events: list[bytes]) -> None:
+    """Else it could not be handed back as it was sent."""
+    good = Encoder(Random(1)).plain().SerializeToString()
+    data = field(1, DELIMITED, b"\xff-7")
+    data += b"".join(field(2, DELIMITED, wire) for wire in [good, *events])
+    with pytest.raises(CallError, match="UTF-8") as raised:
+        CountingReader().read_stream(data, NOW_MS)
+    assert raised.value.field == "batch_id"
+
+
 @pytest.mark.parametrize("data", [b"\x0a\xff", b"\xff", b"\x0b", b"\x0a\x05abc"])
 def test_what_is_no_request_is_malformed(data: bytes) -> None:
     """Not a batch with bad events in it: there is no telling where the events are."""

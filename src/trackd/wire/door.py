@@ -30,8 +30,8 @@ _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
 _FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].full_name
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
-SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN)
 _NOTIFICATION = notification_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name
+SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN, _NOTIFICATION)
 _ADMIN_CALLS_MAX = 100
 # What a worker adds to a batch before another one gets it: a waybill number's normal form to each
 # event whose own was not.

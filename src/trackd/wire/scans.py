@@ -107,7 +107,7 @@ class ScanReader:
             events, batch_id = parsed.events, parsed.batch_id
         except DecodeError:
             events = [_event_or_none(wire) for wire in slices.events]
-            batch_id = slices.batch_id.decode(errors="replace")
+            batch_id = _batch_id(slices.batch_id)
         if len(batch_id) > BATCH_ID_LENGTH_MAX:
             message = f"has {len(batch_id)} characters, at most {BATCH_ID_LENGTH_MAX}"
             raise invalid("batch_id", message, limit=BATCH_ID_LENGTH_MAX)
@@ -221,6 +221,14 @@ class ScanReader:
                 self._short_texts[text] = 2 + len(encoded)
                 if self._compiled and not text.isascii():
                     self._compiled.texts.add(encoded)
+
+
+def _batch_id(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        # It could not be handed back as it came.
+        raise invalid("batch_id", "is not UTF-8") from None
 
 
 def _check_count(events: int) -> None:

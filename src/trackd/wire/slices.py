@@ -25,7 +25,7 @@ def _messages() -> tuple[Any, Any]:
     append = file.message_type.add(name="AppendSlices")
     append.field.add(name="events", number=1, type=_FIELD.TYPE_BYTES, label=_FIELD.LABEL_REPEATED)
     stream = file.message_type.add(name="StreamSlices")
-    # As bytes, too: whether it is UTF-8 is said of the whole request.
+    # As bytes, too: whoever reads it says whether it is UTF-8.
     stream.field.add(name="batch_id", number=1, type=_FIELD.TYPE_BYTES, label=_FIELD.LABEL_OPTIONAL)
     stream.field.add(name="events", number=2, type=_FIELD.TYPE_BYTES, label=_FIELD.LABEL_REPEATED)
     pool = descriptor_pool.DescriptorPool()
