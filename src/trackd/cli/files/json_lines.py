@@ -88,9 +88,8 @@ def _text(where: str, value: Any) -> str:
 
 
 def _integer(where: str, value: Any) -> int:
-    if isinstance(value, str) and _is_int64_text(value):
-        value = int(value)
-    elif isinstance(value, float) and value.is_integer() and abs(value) <= _FLOAT_EXACT_MAX:
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _FLOAT_EXACT_MAX
+    if is_whole or (isinstance(value, str) and _is_int64_text(value)):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not -_INT64 <= value < _INT64:
         raise UnusableError(Fault("INVALID_FIELD", where, "must be a whole number of 64 bits"))
