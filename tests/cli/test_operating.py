@@ -1,5 +1,7 @@
 """What operators type: serve, config, health, stats and check, and what scripts read from them."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -49,6 +51,23 @@ def test_a_server_says_what_has_no_effect_and_stops_in_order(serve: Serve, loop:
     assert server.stop() == 0
     events = [orjson.loads(line)["event"] for line in server.log.splitlines()]
     assert "web pages are not served in this version" in events
+
+
+def test_closed_standard_streams_are_not_taken_by_files(tmp_path: Path) -> None:
+    """Whoever starts a server without them must not have its log in the data."""
+    script = (
+        "import os, sys\n"
+        "from trackd.cli.main import _open_standard_streams\n"
+        "_open_standard_streams()\n"
+        "print('lost'), print('lost', file=sys.stderr)\n"
+        "file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n"
+        "os.write(2, b'lost')\n"
+        "os.write(file, b'kept' if file > 2 else b'among them')\n"
+    )
+    kept = tmp_path / "kept"
+    command = [sys.executable, "-c", script, str(kept)]
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=True, timeout=60)
+    assert kept.read_text() == "kept"
 
 
 def test_a_directory_in_use_has_its_own_exit_code(serve: Serve, trackd: Trackd) -> None:
