@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import structlog
 from prometheus_client import CollectorRegistry
 
-from trackd import exits, watches
+from trackd import exits, open_files, watches
 from trackd.address import Address, parse_address
 from trackd.cluster.assignment import Assignment
 from trackd.cluster.membership import Membership
@@ -73,6 +73,7 @@ _log = structlog.get_logger()
 async def run(settings: Settings, membership: Membership | None = None) -> int:
     """Serves until told to stop; the exit code. membership: of a worker among several."""
     os.umask(0o077)
+    open_files.raise_limit()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(settings, membership)
     try:
@@ -220,6 +221,7 @@ class Server:
                 streams_max=settings.streams_max,
                 watches_max=settings.feed_watches_max,
                 consumers_max=settings.consumers_max,
+                connections_max=open_files.connections_max(),
                 among_workers=self._membership is not None,
             ),
             with_reflection=settings.reflection,
