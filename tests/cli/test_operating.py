@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.cli.conftest import Trackd, run_here
+from tests.cli.conftest import TRACKD, Trackd, run_here
 from tests.cli.lines import jsonl, scan
 from tests.conftest import Serve
 from tests.harness.server import ServerProcess
@@ -68,6 +68,15 @@ def test_closed_standard_streams_are_not_taken_by_files(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(kept)]
     subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=True, timeout=60)
     assert kept.read_text() == "kept"
+
+
+def test_output_that_cannot_be_written_is_one_clear_line() -> None:
+    """A full disk is no defect of ours."""
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [TRACKD, "config"], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"trackd: [Errno 28] No space left on device\n")
 
 
 def test_a_directory_in_use_has_its_own_exit_code(serve: Serve, trackd: Trackd) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from trackd import __version__
-from trackd.cli.terminal import INTERRUPTED, USAGE
+from trackd.cli.terminal import FAILED, INTERRUPTED, USAGE
 
 SERVER = "The server"
 PARCELS = "Parcels"
@@ -80,6 +80,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What a terminal of another encoding makes of a name; file names may be so, and are not.
         print("trackd: what was asked for is not UTF-8", file=sys.stderr)
         sys.exit(USAGE)
+    except OSError as error:
+        # Nobody can write there, or the directory that it was called in is gone.
+        print(f"trackd: {error}", file=sys.stderr)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)  # before the command had begun, or where it has nothing to tidy up
 
