@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import structlog
 from prometheus_client import CollectorRegistry
 
+from trackd import open_files
 from trackd.address import parse_address
 from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.notifications import Notifications
@@ -42,6 +43,8 @@ _log = structlog.get_logger()
 async def run(settings: NotifySettings) -> int:
     """Delivers until told to stop; the exit code."""
     os.umask(0o077)
+    # Every attempt has a connection: a hundred endpoints that hang have more than a thousand.
+    open_files.raise_limit()
     try:
         return await _run(settings)
     except OSError as error:
