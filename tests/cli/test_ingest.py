@@ -193,7 +193,7 @@ def test_a_directory_that_takes_no_files_is_sent_from_all_the_same(
 
 def test_what_is_no_file_is_not_replaced_by_one(trackd: Trackd, tmp_path: Path) -> None:
     """`--rejected /dev/null`, by somebody who may write in /dev."""
-    (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("PIPE-1", 1)) + b"none\n")
+    (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("NOFILE-1", 1)) + b"none\n")
     os.mkfifo(tmp_path / "refused")
     reading = os.open(tmp_path / "refused", os.O_RDONLY | os.O_NONBLOCK)
     try:
