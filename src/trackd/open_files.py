@@ -13,8 +13,8 @@ _FILES_MAX = 1 << 20
 def raise_limit() -> None:
     """Allows this process as many as it may allow itself.
 
-    What a shell or a service starts with is often 1,024, made for programs of another kind, and
-    what each may say for itself some hundred times that.
+    What a shell or a service gives it is often 1,024, while the most that it may ask for is some
+    hundred times that.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _bounded(hard)
