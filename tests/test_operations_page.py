@@ -176,10 +176,12 @@ def test_every_option_of_the_grpc_server_is_there() -> None:
         streams_max=300,
         watches_max=400,
         consumers_max=500,
+        connections_max=600,
     )
     names = {
         "message_bytes_max": -1,
         "response_bytes_max": -2,
+        "half of the open files": bounds.connections_max,
         "every limit on calls together": bounds.pending_calls_max,
         "twice that": 2 * bounds.pending_calls_max,
     }

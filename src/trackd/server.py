@@ -13,9 +13,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
-from trackd import chores, exits
+from trackd import chores, exits, open_files
 from trackd.address import Address, parse_address
 from trackd.cluster.assignment import Assignment
 from trackd.cluster.membership import Membership
@@ -25,6 +25,7 @@ from trackd.cluster.watching import JoinedFeed
 from trackd.joining import AmongWorkers, neighbours_of
 from trackd.leading import Led, led_running
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
+from trackd.metrics_page import metrics_served
 from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
@@ -67,6 +68,7 @@ _log = structlog.get_logger()
 async def run(settings: Settings, membership: Membership | None = None) -> int:
     """Serves until told to stop; the exit code. membership: of a worker among several."""
     os.umask(0o077)
+    open_files.raise_limit()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(settings, membership)
     try:
@@ -214,6 +216,7 @@ class Server:
                 streams_max=settings.streams_max,
                 watches_max=settings.feed_watches_max,
                 consumers_max=settings.consumers_max,
+                connections_max=open_files.connections_max(),
                 among_workers=self._membership is not None,
             ),
             with_reflection=settings.reflection,
@@ -336,13 +339,8 @@ class Server:
                 self._metrics.unsafe_flags.labels(flag).set(1)
         assignment = self._assignment
         address = parse_address(assignment.metrics if assignment else self._settings.metrics)
-        server, thread = start_http_server(address.port, address.host, self._registry)
-        try:
-            yield address._replace(port=server.server_port)
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with metrics_served(address, self._registry) as served:
+            yield served
 
     # When it ends.
 

@@ -12,6 +12,7 @@ import grpc
 from grpc import aio
 
 from trackd.client.channel import call_with_retries
+from trackd.client.errors import RESPONSE_TOO_LARGE, InvalidRequest
 from trackd.client.life import Client
 from trackd.client.options import LOOKUP_WAYBILLS_LIMIT, PAGE_EVENTS_LIMIT, FrontEndOptions
 from trackd.domain.validation import normal_waybill_number
@@ -83,8 +84,8 @@ class FrontEnd(Client):
         min_position: str = "",
         timeout_ms: int | None = None,
     ) -> Statuses:
-        """Where any number of shipments are: calls of 500, several at a time. All of it, or it
-        raises.
+        """Where any number of shipments are: calls of 500, several at a time, and of fewer where an
+        answer would be too large. All of it, or it raises.
 
         `timeout_ms` bounds the whole look-up.
         """
@@ -92,7 +93,7 @@ class FrontEnd(Client):
         ends_at = loop.time() + self._timeout_ms(timeout_ms) / 1000
         turns = asyncio.Semaphore(self._options.parallel_calls_max)
 
-        async def look_up(part: Sequence[str]) -> BatchGetStatusResponse:
+        async def ask(part: Sequence[str]) -> BatchGetStatusResponse:
             async with turns:
                 return await call_with_retries(
                     lambda request, timeout: self._stub(part[0]).BatchGetStatus(
@@ -103,11 +104,21 @@ class FrontEnd(Client):
                     backoff=self._options.backoff,
                 )
 
+        async def look_up(part: Sequence[str]) -> list[BatchGetStatusResponse]:
+            try:
+                return [await ask(part)]
+            except InvalidRequest as error:
+                if error.reason != RESPONSE_TOO_LARGE or len(part) == 1:
+                    raise
+            middle = len(part) // 2
+            return [*await look_up(part[:middle]), *await look_up(part[middle:])]
+
         numbers = list(dict.fromkeys(waybill_numbers))
         parts = _parts(numbers, self._channels.owner_of)
         look_ups = [asyncio.create_task(look_up(part)) for part in parts]
         try:
-            return _merged(numbers, await asyncio.gather(*look_ups))
+            answers = await asyncio.gather(*look_ups)
+            return _merged(numbers, [response for each in answers for response in each])
         finally:
             # After a failure the rest of the answers is of no use to anybody.
             for each in look_ups:

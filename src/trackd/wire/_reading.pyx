@@ -161,7 +161,8 @@ cdef class EventLoop:
             lengths[field] = 0
         while at < end:
             field = at[0] >> 3
-            if field >= FIELDS or seen >> field & 1 or end - at < 2:
+            # There is no field 0: protobuf refuses it, whoever reads the event later.
+            if field == 0 or field >= FIELDS or seen >> field & 1 or end - at < 2:
                 plain = False
                 break
             seen |= 1 << field

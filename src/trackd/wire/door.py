@@ -49,6 +49,8 @@ class DoorLimits:
     streams_max: int
     watches_max: int
     consumers_max: int
+    # Of callers, over all of which it listens to.
+    connections_max: int
     # Whether other processes listen on the same port, and send what they were sent.
     among_workers: bool = False
 
@@ -236,6 +238,8 @@ def _options(limits: DoorLimits) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.so_reuseport", int(limits.among_workers)),
+        # A connection takes an open file, and the store must always find another one.
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
         # Beyond about 1,000 calls that wait to be taken gRPC's core cancels some at random; it is
         # ours to say who comes back later, with a reason and a delay.
         ("grpc.server.max_pending_requests", limits.pending_calls_max),

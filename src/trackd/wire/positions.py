@@ -14,6 +14,8 @@ import grpc
 from trackd.store.data_directory import PARTITIONS_MAX
 from trackd.wire.errors import CallError, invalid
 
+# As far as an int64 of protobuf counts. No partition ever gets there.
+_POSITION_MAX = (1 << 63) - 1
 # int() by itself would take signs, white space, underscores and the digits of every script.
 _PARTS = re.compile(r"[0-9]+\.[0-9]+(,[0-9]+\.[0-9]+)*").fullmatch
 
@@ -43,6 +45,8 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
             f"{field}: belongs to another data set",
             {"data_set_id": data_set_id},
         )
+    if max(positions.values()) > _POSITION_MAX:
+        raise future(field)
     return positions
 
 

@@ -34,7 +34,7 @@ from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
 from trackd.wire.errors import invalid
 from trackd.wire.requests import parsed
-from trackd.wire.slices import AppendSlices, StreamSlices
+from trackd.wire.slices import AppendSlices, StreamSlices, can_be_answered
 
 _compiled = compiled.load("trackd.wire._reading")
 # The number of `events` in each request.
@@ -107,7 +107,7 @@ class ScanReader:
             events, batch_id = read.events, read.batch_id
         except DecodeError:
             events = [_event_or_none(wire) for wire in slices.events]
-            batch_id = slices.batch_id.decode(errors="replace")
+            batch_id = _batch_id(slices.batch_id)
         if len(batch_id) > BATCH_ID_LENGTH_MAX:
             message = f"has {len(batch_id)} characters, at most {BATCH_ID_LENGTH_MAX}"
             raise invalid("batch_id", message, limit=BATCH_ID_LENGTH_MAX)
@@ -196,6 +196,8 @@ class ScanReader:
             return Fault(Rejection.FIELD_TOO_LONG, "event", message)
         if fault := fault_in(event, latest_ms):
             return fault
+        if not can_be_answered(wire):
+            return _TOO_DEEP
         number = normal_waybill_number(event.waybill_number)
         assert number is not None  # or fault_in had said so
         if number != event.waybill_number:
@@ -221,6 +223,14 @@ class ScanReader:
                     self._compiled.texts.add(encoded)
 
 
+def _batch_id(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        # It could not be handed back as it came.
+        raise invalid("batch_id", "is not UTF-8") from None
+
+
 def _check_count(events: int) -> None:
     if not 1 <= events <= BATCH_EVENTS_MAX:
         message = f"a batch has 1-{BATCH_EVENTS_MAX} events, not {events}"
@@ -228,6 +238,7 @@ def _check_count(events: int) -> None:
 
 
 _UNREADABLE = Fault(Rejection.INVALID_FIELD, "event", "cannot be parsed as a ScanEvent")
+_TOO_DEEP = Fault(Rejection.INVALID_FIELD, "event", "holds fields that are nested too deep")
 
 
 def _event_or_none(wire: bytes) -> ScanEvent | None:
