@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,13 +41,16 @@ class ServerProcess:
         *flags: str,
         env: Mapping[str, str] | None = None,
         logs: Path | None = None,
+        through: Sequence[str] = (),
     ) -> None:
+        """through: a command that becomes the one behind it, in other circumstances."""
         self.data = data
         self.flags = flags
         self.env = dict(env or {})
         self.grpc = ""
         self.metrics = ""
         self._logs = logs or data.parent
+        self._through = through
         self._process: subprocess.Popen[bytes] | None = None
         self._runs = 0
 
@@ -78,6 +81,7 @@ class ServerProcess:
         self._runs += 1
         self._logs.mkdir(parents=True, exist_ok=True)
         command = [
+            *self._through,
             str(Path(sys.executable).with_name("trackd")),
             "serve",
             *("--data", str(self.data)),

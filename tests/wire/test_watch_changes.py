@@ -81,6 +81,18 @@ async def test_a_change_from_every_start(caller: Caller, waybill: str) -> None:
     assert [len(each.changes.changes) for each in again] == [0]
 
 
+async def test_only_news_is_told_to_whoever_wants_no_more(caller: Caller, waybill: str) -> None:
+    """Another facility is a change, and no news."""
+    for number, event_id in enumerate("ab"):
+        place = {"facility_code": f"HUB-{number}", "occurred_at_ms": NOON_MS + number}
+        await caller.append(scan_event(event_id, waybill, **place))
+    for news_only, wanted in ((False, ["a", "b"]), (True, ["a"])):
+        only = ChangeFilter(waybill_numbers=[waybill], news_only=news_only)
+        messages = await told(watch(caller, filter=only, start=start_from(START_FROM_EARLIEST)))
+        changes = [change for message in messages for change in message.changes.changes]
+        assert [change.event.event_id for change in changes] == wanted
+
+
 async def test_tokens_that_are_none_are_refused(caller: Caller, waybill: str) -> None:
     """Garbage, of other data, from the future, of a part of the partitions: each says which."""
     await caller.append(scan_event("a", waybill))

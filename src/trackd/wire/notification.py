@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from trackd.v1 import notification_pb2 as pb
 from trackd.wire import positions
@@ -17,8 +17,9 @@ from trackd.wire.endpoint_record import EndpointRecord
 from trackd.wire.endpoint_rules import TEXT_CHARACTERS_MAX, checked_reason, overlap_ms
 from trackd.wire.endpoint_tests import EndpointTests
 from trackd.wire.endpoints import Endpoints
-from trackd.wire.errors import invalid, malformed
+from trackd.wire.errors import invalid
 from trackd.wire.listing import page
+from trackd.wire.requests import parsed
 
 DELIVERIES_PAGE_SIZE_MAX = 500
 DELIVERIES_PAGE_SIZE_DEFAULT = 100
@@ -215,10 +216,6 @@ def _newest(record: EndpointRecord) -> str:
 
 def _read(kind: type[_Message], request: bytes) -> _Message:
     """The request, without what this version does not know: endpoints and attempts are kept."""
-    message = kind()
-    try:
-        message.ParseFromString(request)
-    except DecodeError:
-        raise malformed() from None
+    message = parsed(kind, request)
     message.DiscardUnknownFields()
     return message

@@ -11,15 +11,15 @@ from collections.abc import Iterable
 
 import grpc
 
+from trackd.store.data_directory import PARTITIONS_MAX
 from trackd.wire.errors import CallError, invalid
 
-# A batch touches at most this many partitions (data_directory.PARTITIONS_MAX).
-_PARTS_MAX = 256
+# As far as an int64 of protobuf counts. No partition ever gets there.
+_POSITION_MAX = (1 << 63) - 1
 # int() by itself would take signs, white space, underscores and the digits of every script.
-# More than 18 digits no log ever reaches, and not every number of ours would hold.
+_PARTS = re.compile(r"[0-9]+\.[0-9]+(,[0-9]+\.[0-9]+)*").fullmatch
+# More digits than these no log ever reaches.
 _DIGITS_MAX = 18
-_NUMBER = f"[0-9]{{1,{_DIGITS_MAX}}}"
-_PARTS = re.compile(rf"{_NUMBER}\.{_NUMBER}(,{_NUMBER}\.{_NUMBER})*").fullmatch
 
 
 def token(data_set_id: str, parts: Iterable[tuple[int, int]]) -> str:
@@ -28,7 +28,7 @@ def token(data_set_id: str, parts: Iterable[tuple[int, int]]) -> str:
 
 
 def number_of(text: str) -> int | None:
-    """A partition or a position as it stands in a token; None if no token has such a one."""
+    """A partition or a position as it stands in a token; None if it is none, or too large."""
     is_number = len(text) <= _DIGITS_MAX and text.isascii() and text.isdigit()
     return int(text) if is_number else None
 
@@ -39,10 +39,10 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
     try:
         if not slash or not _PARTS(rest):
             raise ValueError
-        parts = rest.split(",", _PARTS_MAX)
+        parts = rest.split(",", PARTITIONS_MAX)
         pairs = [part.split(".") for part in parts]
         positions = {int(partition): int(position) for partition, position in pairs}
-        if len(parts) > _PARTS_MAX:
+        if len(parts) > PARTITIONS_MAX:
             raise ValueError
     except ValueError:
         raise invalid(field, "is not a position of this server", "INVALID_POSITION") from None
@@ -53,6 +53,8 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
             f"{field}: belongs to another data set",
             {"data_set_id": data_set_id},
         )
+    if max(positions.values()) > _POSITION_MAX:
+        raise future(field)
     return positions
 
 

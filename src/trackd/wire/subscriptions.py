@@ -22,10 +22,11 @@ from trackd.feed.subscriptions import (
 from trackd.v1 import feed_pb2
 from trackd.wire import positions
 from trackd.wire.calls import Behaviour, Calls, Context, to_its_end
-from trackd.wire.consuming import FindShare, opening_of, parsed, serve_consumer
+from trackd.wire.consuming import FindShare, opening_of, serve_consumer
 from trackd.wire.endpoint_rules import endpoint_of
 from trackd.wire.errors import CallError, invalid, stopping
 from trackd.wire.listing import page
+from trackd.wire.requests import parsed
 from trackd.wire.subscription_messages import (
     EARLIEST,
     NOW,
