@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from trackd import exits, watches
 from trackd.address import Address, parse_address
@@ -25,6 +25,7 @@ from trackd.cluster.watching import JoinedFeed
 from trackd.joining import AmongWorkers, neighbours_of
 from trackd.leading import Led, led_running
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
+from trackd.metrics_page import metrics_page
 from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
@@ -341,13 +342,8 @@ class Server:
                 self._metrics.unsafe_flags.labels(flag).set(1)
         assignment = self._assignment
         address = parse_address(assignment.metrics if assignment else self._settings.metrics)
-        server, thread = start_http_server(address.port, address.host, self._registry)
-        try:
-            yield address._replace(port=server.server_port)
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with metrics_page(address, self._registry) as page:
+            yield page
 
     # When it ends.
 

@@ -20,7 +20,6 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import structlog
-from prometheus_client import start_http_server
 
 from trackd import exits
 from trackd.address import Address, parse_address
@@ -28,6 +27,7 @@ from trackd.cluster.assignment import Assignment
 from trackd.cluster.figures import ClusterFigures
 from trackd.cluster.ports import near_host, reachable_host, reserved
 from trackd.cluster.workers import WorkerProcess
+from trackd.metrics_page import metrics_page
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory
 
@@ -72,7 +72,9 @@ class Supervisor:
         with contextlib.ExitStack() as held:
             assignments = self._assign(directory, workers, held)
             self._workers = [WorkerProcess(each, self._on_change) for each in assignments]
-            metrics = held.enter_context(self._metrics_served())
+            figures = ClusterFigures(self._workers)
+            page = metrics_page(parse_address(self._settings.metrics), figures.registry)
+            metrics = held.enter_context(page)
             lives = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
             telling = asyncio.create_task(self._tell_states(assignments[0].public, metrics))
             try:
@@ -120,18 +122,6 @@ class Supervisor:
             )
             for number in range(workers)
         ]
-
-    @contextlib.contextmanager
-    def _metrics_served(self) -> Iterator[Address]:
-        address = parse_address(self._settings.metrics)
-        figures = ClusterFigures(self._workers)
-        server, thread = start_http_server(address.port, address.host, figures.registry)
-        try:
-            yield address._replace(port=server.server_port)
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     # While they run.
 

@@ -12,11 +12,12 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import structlog
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
-from trackd.address import Address, parse_address
+from trackd.address import parse_address
 from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.notifications import Notifications
+from trackd.metrics_page import metrics_page
 from trackd.notify.breaker import BreakerOptions
 from trackd.notify.courier import Courier, CourierOptions
 from trackd.notify.figures import Figures
@@ -55,7 +56,8 @@ async def _run(settings: NotifySettings) -> int:
     notifications = Notifications(settings.server)
     if settings.unsafe_allow_local_webhooks:
         _log.warning("an unsafe flag is in force", flag="unsafe_allow_local_webhooks")
-    with _signals(stop_asked), _metrics_served(settings, registry) as metrics:
+    page = metrics_page(parse_address(settings.metrics), registry)
+    with _signals(stop_asked), page as metrics:
         async with notifications, _senders(settings) as senders:
             reports = Reports(notifications.record)
             figures.reports_dropped.set_function(lambda: reports.dropped)
@@ -172,18 +174,6 @@ async def _stop(roster: Roster, settings: NotifySettings) -> None:
             await roster.stop()
     except TimeoutError:
         _log.warning("attempts did not end in time: they will be made again")
-
-
-@contextlib.contextmanager
-def _metrics_served(settings: NotifySettings, registry: CollectorRegistry) -> Iterator[Address]:
-    address = parse_address(settings.metrics)
-    server, thread = start_http_server(address.port, address.host, registry)
-    try:
-        yield address._replace(port=server.server_port)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @contextlib.contextmanager
