@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from tests.harness.forked import ForkedProcess
 
 READY = re.compile(r"trackd is ready: gRPC on (\S+), metrics on (\S+)")
 START_TIMEOUT_S = 30.0
@@ -48,7 +50,7 @@ class ServerProcess:
         self.grpc = ""
         self.metrics = ""
         self._logs = logs or data.parent
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._runs = 0
 
     # Life.
@@ -77,8 +79,7 @@ class ServerProcess:
         assert not self.running, "one run at a time"
         self._runs += 1
         self._logs.mkdir(parents=True, exist_ok=True)
-        command = [
-            str(Path(sys.executable).with_name("trackd")),
+        arguments = [
             "serve",
             *("--data", str(self.data)),
             *("--grpc", "127.0.0.1:0"),
@@ -91,13 +92,21 @@ class ServerProcess:
         own = {name: text for name, text in os.environ.items() if not name.startswith("TRACKD_")}
         env = own | _STACKS | self.env
         with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
+            if self._can_be_forked(arguments):
+                self._process = ForkedProcess(arguments, env=env, out=out, err=err)
+                return
             self._process = subprocess.Popen(
-                command,
+                [str(Path(sys.executable).with_name("trackd")), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 env=env,
             )
+
+    def _can_be_forked(self, arguments: Sequence[str]) -> bool:
+        """Not if the environment may act while a program is loaded, nor if workers start clean."""
+        workers = len(arguments) - arguments[::-1].index("--workers")
+        return not self.env and arguments[workers] == "1"
 
     def refuse(self, *more_flags: str, timeout_s: float = START_TIMEOUT_S) -> int:
         """Starts it where it has to end by itself; the exit code."""
@@ -205,7 +214,7 @@ class ServerProcess:
         process.wait()
         return f"threads: {', '.join(states)}\n{self.log_end}"
 
-    def _running_process(self) -> subprocess.Popen[bytes]:
+    def _running_process(self) -> subprocess.Popen[bytes] | ForkedProcess:
         assert self._process is not None, "not started"
         return self._process
 
