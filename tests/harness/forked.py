@@ -1,13 +1,15 @@
-"""A process that has loaded trackd, and forks servers from itself: a start without the imports.
+"""Processes that have loaded trackd, and fork commands from themselves: starts without the imports.
 
     tests  -- arguments, environment, its files --> forking process -- fork --> trackd serve
     tests  <-- process id, exit code --------------
+
+One has loaded what a server needs, and nothing else; another one what all other commands do.
 
 What is forked is the command with its arguments, from `main` to the end of the interpreter; its
 signals, files and environment are those of a new process. What takes effect while a program is
 loaded (LD_PRELOAD, failpoints) needs a process of its own: see ServerProcess.
 
-Knows nothing of what the server does. When the tests are gone, so is everything forked here.
+Knows nothing of what the commands do. When the tests are gone, so is everything forked here.
 """
 
 import atexit
@@ -15,37 +17,61 @@ import contextlib
 import functools
 import gc
 import os
+import resource
 import selectors
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 import orjson
 
+from trackd.cli.main import COMMANDS, main
+
 _REQUEST_BYTES_MAX = 1 << 17
 _ANSWER_BYTES_MAX = 64
-_FILES = 3
+_FILES = 4
+_SERVER = "trackd.cli.serve trackd.server uvloop"
+_OTHERS = " ".join(
+    [
+        *(f"trackd.cli.{each.name}" for each in COMMANDS if each.name != "serve"),
+        *("trackd.client", "trackd.notify.process", "uvloop"),
+    ]
+)
 _ROOT = Path(__file__).parents[2]
 
 
 class ForkedProcess:
-    """One run of `trackd ARGUMENTS`; as much of subprocess.Popen as a server's life needs."""
+    """One run of `trackd ARGUMENTS`; as much of subprocess.Popen as its life needs.
+
+    read: what it reads as standard input, by default nothing.
+    """
 
     def __init__(
-        self, arguments: Sequence[str], *, env: Mapping[str, str], out: BinaryIO, err: BinaryIO
+        self,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        out: BinaryIO,
+        err: BinaryIO,
+        read: BinaryIO | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self._told, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._telling = threading.Lock()
         self._code: int | None = None
-        request = orjson.dumps([list(arguments), dict(env), str(Path.cwd())])
-        with theirs:
-            files = [theirs.fileno(), out.fileno(), err.fileno()]
-            socket.send_fds(_forking(), [request], files)
+        folder, open_files_max = str(cwd or Path.cwd()), resource.getrlimit(resource.RLIMIT_NOFILE)
+        request = orjson.dumps([list(arguments), dict(env), folder, open_files_max])
+        way = _forking(_SERVER if arguments[0] == "serve" else _OTHERS)
+        with theirs, Path(os.devnull).open("rb") as nothing:
+            files = [theirs.fileno(), (read or nothing).fileno(), out.fileno(), err.fileno()]
+            socket.send_fds(way, [request], files)
         self.pid = self._hear()
 
     def poll(self) -> int | None:
@@ -81,12 +107,12 @@ class ForkedProcess:
 
 
 @functools.cache
-def _forking() -> socket.socket:
-    """The way to the forking process of these tests, which is started when it is first needed."""
+def _forking(loaded: str) -> socket.socket:
+    """The way to the forking process that has loaded this, started when it is first needed."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.forked", str(theirs.fileno())],
+            [sys.executable, "-m", "tests.harness.forked", loaded, str(theirs.fileno())],
             cwd=_ROOT,
             env=os.environ | {"PYTHONFAULTHANDLER": "1"},
             pass_fds=[theirs.fileno()],
@@ -105,14 +131,10 @@ def _forking() -> socket.socket:
 # In the forking process.
 
 
-def _load() -> None:
-    """Everything that a server imports, and nothing that runs."""
-    import uvloop
-
-    from trackd import server
-    from trackd.cli import main, serve
-
-    assert all((uvloop, server, main, serve))
+def _load(loaded: str) -> None:
+    """Everything that the commands import, and nothing that runs."""
+    for name in ("trackd.cli.main", *loaded.split()):
+        import_module(name)
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "what has threads cannot be forked"
     gc.collect()
     gc.freeze()
@@ -125,8 +147,8 @@ def _fork_on_request(control: socket.socket) -> list[str]:
     """
     children: dict[int, socket.socket] = {}
     woken, waking = socket.socketpair()
-    for each in (woken, waking):
-        each.setblocking(False)
+    woken.setblocking(False)
+    waking.setblocking(False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and for the servers
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(waking.fileno())
@@ -148,7 +170,11 @@ def _fork_on_request(control: socket.socket) -> list[str]:
                 for file in files[1:]:
                     os.close(file)
             else:
-                return _begin(request, out=files[1], err=files[2])
+                signal.set_wakeup_fd(-1)
+                # One by one: an object that still held a number would close whoever has it later.
+                for each in (selector, control, woken, waking, *children.values()):
+                    each.close()
+                return _begin(request, files[1:])
 
 
 def _tell_ends(children: dict[int, socket.socket]) -> None:
@@ -166,24 +192,23 @@ def _end(children: dict[int, socket.socket]) -> NoReturn:
     os._exit(0)
 
 
-def _begin(request: bytes, *, out: int, err: int) -> list[str]:
+def _begin(request: bytes, files: Sequence[int]) -> list[str]:
     """Makes the forked process as if it had just been started; its arguments."""
-    arguments, env, folder = orjson.loads(request)
-    signal.set_wakeup_fd(-1)
+    arguments, env, folder, open_files_max = orjson.loads(request)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
+    for number, file in enumerate(files):
+        os.dup2(file, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, open_files_max)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
+    time.tzset()
     return list(arguments)
 
 
 if __name__ == "__main__":
-    _load()
-    sys.argv = ["trackd", *_fork_on_request(socket.socket(fileno=int(sys.argv[1])))]
-    from trackd.cli.main import main
-
+    _load(sys.argv[1])
+    sys.argv = ["trackd", *_fork_on_request(socket.socket(fileno=int(sys.argv[2])))]
     main()
