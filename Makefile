@@ -32,7 +32,7 @@ run: setup ## start the server with a demo courier network streaming scans into 
 	$(bin)/trackd demo $(ARGS)
 
 test: setup test-tools ## run the tests, in TESTERS processes (some 7 minutes on 2 cores; ARGS='-k name' picks some)
-	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --durations 12 $(ARGS)
+	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 12 $(ARGS)
 
 test-tools:
 	@VENV='$(VENV)' scripts/test_tools.sh
