@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,11 +81,18 @@ async def _filled(data: Path, *, orderly: bool) -> None:
     directory.close()
 
 
+@pytest.fixture(scope="module")
+async def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with nothing wrong, of which every test has a copy."""
+    data = tmp_path_factory.mktemp("sound") / "data"
+    await _filled(data, orderly=True)
+    return data
+
+
 @pytest.fixture
-async def data(tmp_path: Path) -> Path:
+def data(sound: Path, tmp_path: Path) -> Path:
     """A data directory with nothing wrong."""
-    await _filled(tmp_path / "data", orderly=True)
-    return tmp_path / "data"
+    return Path(shutil.copytree(sound, tmp_path / "data"))
 
 
 def _found(data: Path, *, waybills_at_a_time: int = 1_000) -> list[Finding]:

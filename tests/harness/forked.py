@@ -3,11 +3,12 @@
     tests  -- arguments, environment, its files --> forking process -- fork --> trackd serve
     tests  <-- process id, exit code --------------
 
-One has loaded what a server needs, and nothing else; another one what all other commands do.
+One has loaded what a server needs, and nothing else; another one what the supervisor of workers
+needs, which has no gRPC in it; a third one what all other commands do.
 
 What is forked is the command with its arguments, from `main` to the end of the interpreter; its
 signals, files and environment are those of a new process. What takes effect while a program is
-loaded (LD_PRELOAD, failpoints) needs a process of its own: see ServerProcess.
+loaded (LD_PRELOAD) needs a process of its own: see ServerProcess.
 
 Knows nothing of what the commands do. When the tests are gone, so is everything forked here.
 """
@@ -16,6 +17,8 @@ import atexit
 import contextlib
 import functools
 import gc
+import importlib
+import json
 import os
 import resource
 import selectors
@@ -26,18 +29,17 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-import orjson
-
 from trackd.cli.main import COMMANDS, main
+from trackd.store import failpoint
 
 _REQUEST_BYTES_MAX = 1 << 17
 _ANSWER_BYTES_MAX = 64
 _FILES = 4
 _SERVER = "trackd.cli.serve trackd.server uvloop"
+_SUPERVISOR = "trackd.cli.serve trackd.cluster.start"
 _OTHERS = " ".join(
     [
         *(f"trackd.cli.{each.name}" for each in COMMANDS if each.name != "serve"),
@@ -67,11 +69,11 @@ class ForkedProcess:
         self._telling = threading.Lock()
         self._code: int | None = None
         folder, open_files_max = str(cwd or Path.cwd()), resource.getrlimit(resource.RLIMIT_NOFILE)
-        request = orjson.dumps([list(arguments), dict(env), folder, open_files_max])
-        way = _forking(_SERVER if arguments[0] == "serve" else _OTHERS)
+        request = json.dumps([list(arguments), dict(env), folder, open_files_max])
+        way = _forking(_loaded_for(arguments))
         with theirs, Path(os.devnull).open("rb") as nothing:
             files = [theirs.fileno(), (read or nothing).fileno(), out.fileno(), err.fileno()]
-            socket.send_fds(way, [request], files)
+            socket.send_fds(way, [request.encode()], files)
         self.pid = self._hear()
 
     def poll(self) -> int | None:
@@ -106,6 +108,13 @@ class ForkedProcess:
         return int(answer)
 
 
+def _loaded_for(arguments: Sequence[str]) -> str:
+    if arguments[0] != "serve":
+        return _OTHERS
+    ends = [number for number, word in enumerate(arguments, 1) if word == "--workers"]
+    return _SERVER if ends and arguments[ends[-1]] == "1" else _SUPERVISOR
+
+
 @functools.cache
 def _forking(loaded: str) -> socket.socket:
     """The way to the forking process that has loaded this, started when it is first needed."""
@@ -134,7 +143,7 @@ def _forking(loaded: str) -> socket.socket:
 def _load(loaded: str) -> None:
     """Everything that the commands import, and nothing that runs."""
     for name in ("trackd.cli.main", *loaded.split()):
-        import_module(name)
+        importlib.import_module(name)
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "what has threads cannot be forked"
     gc.collect()
     gc.freeze()
@@ -194,7 +203,7 @@ def _end(children: dict[int, socket.socket]) -> NoReturn:
 
 def _begin(request: bytes, files: Sequence[int]) -> list[str]:
     """Makes the forked process as if it had just been started; its arguments."""
-    arguments, env, folder, open_files_max = orjson.loads(request)
+    arguments, env, folder, open_files_max = json.loads(request)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, file in enumerate(files):
@@ -205,6 +214,7 @@ def _begin(request: bytes, files: Sequence[int]) -> list[str]:
     os.environ.clear()
     os.environ.update(env)
     time.tzset()
+    importlib.reload(failpoint)
     return list(arguments)
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -92,7 +92,8 @@ class ServerProcess:
         own = {name: text for name, text in os.environ.items() if not name.startswith("TRACKD_")}
         env = own | _STACKS | self.env
         with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
-            if self._can_be_forked(arguments):
+            # Anything else may act while a program is loaded.
+            if self.env.keys() <= {"TRACKD_FAILPOINT"}:
                 self._process = ForkedProcess(arguments, env=env, out=out, err=err)
                 return
             self._process = subprocess.Popen(
@@ -102,11 +103,6 @@ class ServerProcess:
                 stderr=err,
                 env=env,
             )
-
-    def _can_be_forked(self, arguments: Sequence[str]) -> bool:
-        """Not if the environment may act while a program is loaded, nor if workers start clean."""
-        workers = len(arguments) - arguments[::-1].index("--workers")
-        return not self.env and arguments[workers] == "1"
 
     def refuse(self, *more_flags: str, timeout_s: float = START_TIMEOUT_S) -> int:
         """Starts it where it has to end by itself; the exit code."""
