@@ -35,8 +35,7 @@ from trackd.store.mark import DurableMark
 from trackd.verify import verify
 
 _PARTITIONS = 2
-_BATCHES = 30
-_BATCH = 20
+_BATCHES, _BATCH = 30, 20
 _WAYBILLS = 40
 _SMALL = EngineOptions(write_buffer_bytes=1 << 20)
 _OPTIONS = PartitionOptions(
@@ -83,7 +82,7 @@ async def _filled(data: Path, *, orderly: bool) -> None:
 
 @pytest.fixture(scope="module")
 async def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with nothing wrong, of which every test has a copy."""
+    """A data directory with nothing wrong, to be copied."""
     data = tmp_path_factory.mktemp("sound") / "data"
     await _filled(data, orderly=True)
     return data
@@ -91,7 +90,7 @@ async def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def data(sound: Path, tmp_path: Path) -> Path:
-    """A data directory with nothing wrong."""
+    """A copy of it."""
     return Path(shutil.copytree(sound, tmp_path / "data"))
 
 

@@ -181,7 +181,8 @@ def _fork_on_request(control: socket.socket) -> list[str]:
             else:
                 signal.set_wakeup_fd(-1)
                 # One by one: an object that still held a number would close whoever has it later.
-                for each in (selector, control, woken, waking, *children.values()):
+                selector.close()
+                for each in (control, woken, waking, *children.values()):
                     each.close()
                 return _begin(request, files[1:])
 
