@@ -27,7 +27,7 @@ COPY --from=build /dist/ /dist/
 RUN scripts/image.sh install /dist /opt/trackd \
     && rm -rf /dist \
     && useradd --system --uid 10001 --home-dir /data --shell /usr/sbin/nologin trackd \
-    && install --directory --owner=trackd --group=trackd --mode=0700 /data
+    && install --directory --owner=trackd --group=trackd --mode=0700 /data /keys
 
 ENV PATH=/opt/trackd/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -37,6 +37,8 @@ ENV PATH=/opt/trackd/bin:$PATH \
 USER trackd
 WORKDIR /data
 VOLUME /data
+# /keys is for the key of the endpoints' secrets (--secrets-key-file /keys/secrets.key), which must not lie with
+# the data. No volume by itself: a key in one without a name would be gone with the container.
 # gRPC, metrics, HTTP
 EXPOSE 50551 9551 8551
 # SIGTERM is an orderly shutdown: what was accepted is flushed and answered, then the store is closed.

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from trackd.address import Address
-from trackd.metrics_page import metrics_page
+from trackd.metrics_page import metrics_served
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
@@ -17,7 +17,7 @@ def test_it_is_there_while_its_block_runs(host: str) -> None:
     Gauge("parcels", "Of the test.", registry=registry).set(7)
     port = 0
     for _ in range(2):
-        with metrics_page(Address(host, port), registry) as page:
+        with metrics_served(Address(host, port), registry) as page:
             port = page.port
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 assert b"parcels 7.0" in answer.read()
@@ -26,11 +26,11 @@ def test_it_is_there_while_its_block_runs(host: str) -> None:
 
 
 def test_a_taken_address_is_told() -> None:
-    """As the error of the operating system."""
+    """With its name."""
     registry = CollectorRegistry()
     with (
-        metrics_page(Address("127.0.0.1", 0), registry) as page,
+        metrics_served(Address("127.0.0.1", 0), registry) as page,
         pytest.raises(OSError, match="in use"),
-        metrics_page(page, registry),
+        metrics_served(page, registry),
     ):
         pass

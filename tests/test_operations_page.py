@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import ROOT, run_here
 from tests.conftest import Serve
-from trackd import server, watches
+from trackd import chores, exits, server
 from trackd.cli.terminal import USAGE
 from trackd.client import SyncAdmin
 from trackd.configuration import load
@@ -27,7 +27,7 @@ from trackd.settings import Settings, panel_of
 from trackd.store import data_directory
 from trackd.v1.feed_pb2 import CreateSubscriptionRequest, Subscription
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
-from trackd.wire import door, errors, scans, tracking
+from trackd.wire import door, errors, tracking
 
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 SOURCE = ROOT / "src" / "trackd"
@@ -103,12 +103,12 @@ def test_the_unit_starts_a_server() -> None:
     assert int(service["TimeoutStopSec"]) > patience_s
     assert f"--stop-timeout {service['TimeoutStopSec']}" in PAGE
     final = {int(code) for code in service["RestartPreventExitStatus"].split()}
-    assert final == {USAGE, server.EXIT_DATA_BEHIND}
+    assert final == {USAGE, exits.DATA_BEHIND}
 
 
 def test_every_exit_code_is_there() -> None:
     """All that the server can end with by itself, and no other."""
-    codes = {value for name, value in vars(server).items() if name.startswith("EXIT_")} | {USAGE}
+    codes = {value for value in vars(exits).values() if isinstance(value, int)} | {USAGE}
     assert {int(row[0]) for row in rows(section("Exit codes"))} == codes
 
 
@@ -176,10 +176,12 @@ def test_every_option_of_the_grpc_server_is_there() -> None:
         streams_max=300,
         watches_max=400,
         consumers_max=500,
+        connections_max=600,
     )
     names = {
         "message_bytes_max": -1,
         "response_bytes_max": -2,
+        "half of the open files": bounds.connections_max,
         "every limit on calls together": bounds.pending_calls_max,
         "twice that": 2 * bounds.pending_calls_max,
     }
@@ -192,7 +194,7 @@ def test_every_option_of_the_grpc_server_is_there() -> None:
     ("what", "bounds"),
     [
         ("events in a batch", [validation.BATCH_EVENTS_MAX]),
-        ("batch_id", [scans.BATCH_ID_LENGTH_MAX]),
+        ("batch_id", [validation.BATCH_ID_LENGTH_MAX]),
         ("waybill numbers in a BatchGetStatus", [tracking.BATCH_WAYBILLS_MAX]),
         ("page of a timeline", [tracking.PAGE_SIZE_MAX, tracking.PAGE_SIZE_DEFAULT]),
         (
@@ -224,7 +226,7 @@ def test_the_bounds_of_the_contract_are_what_the_page_says(what: str, bounds: li
 
 def test_the_disk_is_looked_at_as_often_as_the_page_says() -> None:
     """A full disk: what can be filled between two looks depends on it."""
-    assert f"It looks {1 / watches.SPACE_CHECK_INTERVAL_S:.0f} times a second." in PAGE
+    assert f"It looks {1 / chores.SPACE_CHECK_INTERVAL_S:.0f} times a second." in PAGE
 
 
 def test_every_kind_of_finding_is_there() -> None:

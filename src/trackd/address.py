@@ -27,6 +27,11 @@ class Address(NamedTuple):
             return False
 
 
+def cannot_listen(address: Address, error: OSError) -> OSError:
+    """The same error, saying where: the system's own does not."""
+    return OSError(error.errno, f"{address}: {error.strerror}")
+
+
 def parse_address(text: str) -> Address:
     """HOST:PORT or [IPV6]:PORT to its parts; ValueError when it is neither."""
     host, colon, port = text.strip().rpartition(":")

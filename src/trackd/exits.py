@@ -1,4 +1,4 @@
-"""The exit codes of the server's processes, as docs/operations.md lists them."""
+"""The exit codes of the server and of the notifier, as docs/operations.md lists them."""
 
 DONE = 0
 FAILED = 1

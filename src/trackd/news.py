@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from trackd import watches
+from trackd import chores
 from trackd.feed.branch import AlarmRules, OwnHomes, SubscriptionBounds
 from trackd.feed.live import Live
 from trackd.feed.retention import KeptLog, keep_trimming
@@ -87,7 +87,7 @@ async def news_running(
     trimming = keep_trimming(
         [one.retention(kept) for one in partitions], settings.feed_retention_age_s, now_ms
     )
-    beside = watches.running(live.run(), trimming, on_failure=on_failure)
+    beside = chores.running(live.run(), trimming, on_failure=on_failure)
     async with beside, feed.ending():
         yield feed
 

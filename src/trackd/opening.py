@@ -73,6 +73,7 @@ def open_partitions(
         background_threads=max(settings.background_threads * len(numbers) // count, 1),
     )
     began = time.monotonic()
+    _log.info("opening", data=str(directory.path), partitions=len(numbers))
     partitions = []
     for number in numbers:
         path = directory.partition_path(number)

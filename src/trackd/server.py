@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 import structlog
 from prometheus_client import CollectorRegistry
 
-from trackd import exits, watches
+from trackd import chores, exits, open_files
 from trackd.address import Address, parse_address
 from trackd.cluster.assignment import Assignment
 from trackd.cluster.membership import Membership
@@ -25,7 +25,7 @@ from trackd.cluster.watching import JoinedFeed
 from trackd.joining import AmongWorkers, neighbours_of
 from trackd.leading import Led, led_running
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
-from trackd.metrics_page import metrics_page
+from trackd.metrics_page import metrics_served
 from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
@@ -51,11 +51,6 @@ from trackd.wire.peers import PEER_BATCHES_IN_FLIGHT_MAX, PeerService, only_own
 from trackd.wire.scans import ScanReader
 from trackd.wire.tracking import TrackingService
 
-EXIT_DONE = exits.DONE
-EXIT_FAILED = exits.FAILED
-EXIT_IN_USE = exits.IN_USE
-EXIT_DATA_BEHIND = exits.DATA_BEHIND
-
 # Python hands its lock to a waiting thread after this long; the default of 5 ms is how late a flush
 # would be seen.
 _SWITCH_INTERVAL_S = 0.0005
@@ -73,6 +68,7 @@ _log = structlog.get_logger()
 async def run(settings: Settings, membership: Membership | None = None) -> int:
     """Serves until told to stop; the exit code. membership: of a worker among several."""
     os.umask(0o077)
+    open_files.raise_limit()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     server = Server(settings, membership)
     try:
@@ -80,20 +76,20 @@ async def run(settings: Settings, membership: Membership | None = None) -> int:
             await server.stop_asked.wait()
     except DirectoryInUse as error:
         _log.error(str(error))
-        return EXIT_IN_USE
+        return exits.IN_USE
     except (DataBehind, DataDamaged) as error:
         _log.error(str(error), advice=exits.DATA_BEHIND_ADVICE)
-        return EXIT_DATA_BEHIND
+        return exits.DATA_BEHIND
     except WrongData as error:
         _log.error(str(error))
-        return EXIT_FAILED
+        return exits.FAILED
     except (StoreError, OSError, RuntimeError) as error:
         _log.error("the server failed", error=str(error))
-        return EXIT_FAILED
+        return exits.FAILED
     if server.failure:
-        return EXIT_FAILED
+        return exits.FAILED
     _log.info("stopped")
-    return EXIT_DONE
+    return exits.DONE
 
 
 class Server:
@@ -128,10 +124,10 @@ class Server:
                 on_failure=self._storage_failed,
                 own=assignment.own(directory.manifest.partition_count) if assignment else None,
             )
-            beside = watches.running(
+            beside = chores.running(
                 self._metrics.watch_loop(),
-                watches.watch_space(settings, self._space, self._metrics),
-                watches.sync_marks(partitions, settings.mark_sync_interval_s),
+                chores.watch_space(settings, self._space, self._metrics),
+                chores.sync_marks(partitions, settings.mark_sync_interval_s),
                 on_failure=self._storage_failed,
             )
             async with beside, self._serving(directory, partitions):
@@ -220,6 +216,7 @@ class Server:
                 streams_max=settings.streams_max,
                 watches_max=settings.feed_watches_max,
                 consumers_max=settings.consumers_max,
+                connections_max=open_files.connections_max(),
                 among_workers=self._membership is not None,
             ),
             with_reflection=settings.reflection,
@@ -342,8 +339,8 @@ class Server:
                 self._metrics.unsafe_flags.labels(flag).set(1)
         assignment = self._assignment
         address = parse_address(assignment.metrics if assignment else self._settings.metrics)
-        with metrics_page(address, self._registry) as page:
-            yield page
+        with metrics_served(address, self._registry) as served:
+            yield served
 
     # When it ends.
 
@@ -359,7 +356,7 @@ class Server:
         loop = asyncio.get_running_loop()
         if self._door:
             loop.create_task(self._door.set_serving(False))  # noqa: RUF006 (the process ends with it)
-        loop.call_later(_FAILURE_GRACE_S, os._exit, EXIT_FAILED)
+        loop.call_later(_FAILURE_GRACE_S, os._exit, exits.FAILED)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -370,7 +367,7 @@ class Server:
         def asked() -> None:
             if signalled.is_set():
                 _log.warning("told twice to stop: leaving at once")
-                os._exit(EXIT_FAILED)
+                os._exit(exits.FAILED)
             signalled.set()
             self.stop_asked.set()
 

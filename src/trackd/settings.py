@@ -323,7 +323,10 @@ class Settings(ProcessSettings):
                     " is meant"
                 )
         if self.commit_events_max > self.ingest_queue_events_max:
-            raise ValueError("commit_events_max must not be larger than ingest_queue_events_max")
+            raise ValueError(
+                f"commit_events_max = {self.commit_events_max} must not be larger than"
+                f" ingest_queue_events_max = {self.ingest_queue_events_max}"
+            )
         key, data = self.secrets_key_file, self.data.absolute()
         if key is not None and key.absolute().is_relative_to(data):
             raise ValueError(f"secrets_key_file = {key} must not be in the data directory {data}")

@@ -86,10 +86,8 @@ def _pipe_with(content: bytes) -> Iterator[BinaryIO]:
     read, write = os.pipe()
 
     def fill() -> None:
-        with (
-            os.fdopen(write, "wb") as pipe,
-            suppress(BrokenPipeError),
-        ):  # it may end before it read all
+        # It may end before it has read all.
+        with suppress(BrokenPipeError), os.fdopen(write, "wb") as pipe:
             pipe.write(content)
 
     with os.fdopen(read, "rb") as kept:

@@ -191,6 +191,20 @@ def test_a_directory_that_takes_no_files_is_sent_from_all_the_same(
     assert [each["line"] for each in rejects(tmp_path / "scans.jsonl.rejected.jsonl")] == [2]
 
 
+def test_what_is_no_file_is_not_replaced_by_one(trackd: Trackd, tmp_path: Path) -> None:
+    """`--rejected /dev/null`, by somebody who may write in /dev."""
+    (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("NOFILE-1", 1)) + b"none\n")
+    os.mkfifo(tmp_path / "refused")
+    reading = os.open(tmp_path / "refused", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        ran = trackd("ingest", "scans.jsonl", "--rejected", "refused", "--json")
+        assert (ran.code, counts(ran.document)) == (0, (1, 0, 1)), ran
+        assert (tmp_path / "refused").is_fifo()
+        assert orjson.loads(os.read(reading, 4_096))["line"] == 2
+    finally:
+        os.close(reading)
+
+
 def test_a_truncated_archive_fails_after_what_could_be_read(trackd: Trackd, tmp_path: Path) -> None:
     """Half a file is never taken for a whole one."""
     content = jsonl(*(scan(f"TRUNC-{n}", n, minutes=n) for n in range(3_000)))

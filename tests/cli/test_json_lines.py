@@ -51,6 +51,7 @@ def test_numbers_may_be_texts_and_null_is_absent() -> None:
     """As protobuf's own JSON writes 64-bit numbers, and as other programs write nothing."""
     line = b'{"event_id":"1","occurred_at_ms":"1763800000000","remark":null,"recorded_at_ms":5}'
     assert event_of(line) == ScanEvent(event_id="1", occurred_at_ms=1_763_800_000_000)
+    assert event_of(line.replace(b'"1763800000000"', b"1763800000000.0")) == event_of(line)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,10 @@ def test_numbers_may_be_texts_and_null_is_absent() -> None:
         (b'{"reason":"BECAUSE"}', "INVALID_FIELD", "reason"),
         (b'{"event_id":1}', "INVALID_FIELD", "event_id"),
         (b'{"occurred_at_ms":1.5}', "INVALID_FIELD", "occurred_at_ms"),
+        (b'{"occurred_at_ms":1e30}', "INVALID_FIELD", "occurred_at_ms"),
         (b'{"occurred_at_ms":"soon"}', "INVALID_FIELD", "occurred_at_ms"),
+        (b'{"occurred_at_ms":"' + b"9" * 5_000 + b'"}', "INVALID_FIELD", "occurred_at_ms"),
+        (b'{"occurred_at_ms":"-9223372036854775809"}', "INVALID_FIELD", "occurred_at_ms"),
         (b'{"occurred_at_ms":9223372036854775808}', "INVALID_FIELD", "occurred_at_ms"),
         (b'{"location":{"latitude":"north"}}', "INVALID_FIELD", "location.latitude"),
         (b'{"attributes":{"a":1}}', "INVALID_FIELD", 'attributes["a"]'),

@@ -1,12 +1,14 @@
 """What operators type: serve, config, health, stats and check, and what scripts read from them."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import orjson
 import pytest
 
-from tests.cli.conftest import Trackd, run_here
+from tests.cli.conftest import TRACKD, Trackd, run_here
 from tests.cli.lines import jsonl, scan
 from tests.conftest import Serve
 from tests.harness.server import ServerProcess
@@ -49,6 +51,32 @@ def test_a_server_says_what_has_no_effect_and_stops_in_order(serve: Serve, loop:
     assert server.stop() == 0
     events = [orjson.loads(line)["event"] for line in server.log.splitlines()]
     assert "web pages are not served in this version" in events
+
+
+def test_closed_standard_streams_are_not_taken_by_files(tmp_path: Path) -> None:
+    """Whoever starts a server without them must not have its log in the data."""
+    script = (
+        "import os, sys\n"
+        "from trackd.cli.main import _open_standard_streams\n"
+        "_open_standard_streams()\n"
+        "print('lost'), print('lost', file=sys.stderr)\n"
+        "file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n"
+        "os.write(2, b'lost')\n"
+        "os.write(file, b'kept' if file > 2 else b'among them')\n"
+    )
+    kept = tmp_path / "kept"
+    command = [sys.executable, "-c", script, str(kept)]
+    subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=True, timeout=60)
+    assert kept.read_text() == "kept"
+
+
+def test_output_that_cannot_be_written_is_one_clear_line() -> None:
+    """A full disk is no defect of ours."""
+    with Path("/dev/full").open("wb") as full:
+        ran = subprocess.run(
+            [TRACKD, "config"], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert (ran.returncode, ran.stderr) == (1, b"trackd: [Errno 28] No space left on device\n")
 
 
 def test_a_directory_in_use_has_its_own_exit_code(serve: Serve, trackd: Trackd) -> None:

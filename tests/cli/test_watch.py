@@ -1,5 +1,6 @@
 """`trackd watch` shows changes to people and programs, and goes on where it stopped."""
 
+import os
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import orjson
 from tests.cli.conftest import TRACKD, Trackd, environment, run
 from tests.cli.lines import jsonl, scan
 from tests.harness.server import ServerProcess
+from trackd.cli.watch import _keep
 
 
 def ingested(trackd: Trackd, *scans: dict[str, object]) -> None:
@@ -86,6 +88,13 @@ def test_a_token_file_goes_on_where_it_was(trackd: Trackd, tmp_path: Path) -> No
     refused = trackd(*asked, "WATCH-4", "--until-caught-up")
     assert refused.code == 1
     assert "POSITION_UNKNOWN" in refused.err
+
+
+def test_a_token_file_that_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    """/dev/null, say, where whoever watches may write in /dev."""
+    os.mkfifo(tmp_path / "place")
+    _keep("token", tmp_path / "place")
+    assert [each.is_fifo() for each in tmp_path.iterdir()] == [True]
 
 
 def test_it_waits_for_a_lost_server_and_misses_nothing(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ class FaultServer(IngestServiceServicer, TrackingServiceServicer, AdminServiceSe
         self.calls = 0
         self.reads = 0
         self.lookups: list[int] = []
+        # Beyond it an answer to a look-up would be too large.
+        self.statuses_max = 500
         self.answering = asyncio.Event()
         self.answering.set()
         self.received = 0
@@ -307,6 +309,8 @@ class FaultServer(IngestServiceServicer, TrackingServiceServicer, AdminServiceSe
                 answer.missing_waybill_numbers.append(number)
             else:
                 answer.statuses.append(status)
+        if len(answer.statuses) > self.statuses_max:
+            await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, reason="RESPONSE_TOO_LARGE")
         return answer
 
     async def GetTimeline(

@@ -12,6 +12,7 @@ from trackd.client import (
     DeadlineExceeded,
     FrontEnd,
     FrontEndOptions,
+    InvalidRequest,
     PositionUnknown,
     ServerUnavailable,
     WaybillNotFound,
@@ -53,6 +54,21 @@ async def test_many_statuses_come_in_the_order_of_the_request(
     found = [status.waybill_number for status in statuses.found]
     assert found == [f"SF{number:010d}" for number in range(7)][::-1]
     assert statuses.missing == [*numbers[:-7], "SF404"]
+
+
+async def test_an_answer_that_would_be_too_large_is_asked_for_in_parts(
+    front_end: FrontEnd, server: FaultServer
+) -> None:
+    """As often as it takes, in the same order; where one status alone is too large it raises."""
+    numbers = [f"SF{number:010d}" for number in range(20)]
+    server.statuses_max = 2
+    statuses = await front_end.get_statuses(numbers)
+    assert [status.waybill_number for status in statuses.found] == numbers[:7]
+    assert statuses.missing == numbers[7:]
+    server.statuses_max = 0
+    with pytest.raises(InvalidRequest) as raised:
+        await front_end.get_statuses(numbers)
+    assert raised.value.reason == "RESPONSE_TOO_LARGE"
 
 
 async def test_no_numbers_need_no_call(front_end: FrontEnd, server: FaultServer) -> None:

@@ -1,5 +1,6 @@
 """Several workers on one data directory: one address for everything, and what each one shows."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -116,8 +117,9 @@ def test_what_an_owner_says_reaches_the_caller_of_another_worker(workers: list[s
             refused = IngestServiceStub(channel).AppendEvents(other)
             assert [each.index for each in refused.rejections] == list(range(40))
             tracking = TrackingServiceStub(channel)
-            for partition in range(PARTITIONS):
-                future = f"{_data_set(refused)}/{partition}.1000000"
+            beyond = 1_000_000, 1 << 63  # the second is more than an int64 between workers holds
+            for partition, position in itertools.product(range(PARTITIONS), beyond):
+                future = f"{_data_set(refused)}/{partition}.{position}"
                 request = GetStatusRequest(waybill_number=numbers[0], min_position=future)
                 with pytest.raises(grpc.RpcError) as told:
                     tracking.GetStatus(request)

@@ -9,7 +9,6 @@ from trackd.domain.validation import (
     OCCURRED_AT_MS_MIN,
     fault_in,
     is_event_id,
-    is_short_text,
     normal_waybill_number,
 )
 from trackd.domain.vocabulary import EventCode, Flag, Reason, ReceivedBy, Rejection
@@ -174,14 +173,6 @@ def test_people_may_write_what_codes_may_not(field: str) -> None:
     prose = field in {"remark", "receipt.signer"} or field.startswith("attributes")
     assert (fault(made("a\u3000b")) is None) is prose
     assert fault(made("上海 浦东 (二)")) is None
-
-
-def test_short_texts_are_what_their_fields_take() -> None:
-    """The wire's short cut asks this of the four short fields."""
-    assert is_short_text("")
-    assert is_short_text("x" * 32)
-    assert not is_short_text("x" * 33)
-    assert not is_short_text("a\tb")
 
 
 def test_attributes_have_limits_of_number_key_and_value() -> None:

@@ -16,8 +16,8 @@ from tests.harness.ledger import Ledger, key_of
 from tests.harness.oracle import ReadBack, expect_sound, findings, look, read_back
 from tests.harness.seeds import seeded
 from tests.harness.server import ServerProcess
+from trackd import exits
 from trackd.finding import Kind
-from trackd.server import EXIT_DATA_BEHIND
 from trackd.v1.tracking_pb2 import GetStatusRequest
 from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
 
@@ -206,7 +206,7 @@ def _expect_refusal(serve: Serve, data: Path) -> ServerProcess:
     """It refuses to start, says from where, and has not touched what is left."""
     before = _logs(data)
     server = serve(data=data, start=False)
-    assert server.refuse() == EXIT_DATA_BEHIND, server.log
+    assert server.refuse() == exits.DATA_BEHIND, server.log
     assert "partition 0 holds positions up to " in server.log
     assert "--unsafe-accept-data-loss" in server.log
     after = _logs(data)
@@ -266,7 +266,7 @@ def test_files_that_are_needed_to_start_are_gone(
     for file in (data / _PARTITION).glob("MANIFEST-*"):
         file.unlink()
     server = serve(data=data, start=False)
-    assert server.refuse() == EXIT_DATA_BEHIND, server.log
+    assert server.refuse() == exits.DATA_BEHIND, server.log
     acknowledged = killed.position.rpartition(".")[2]
     assert f"acknowledged up to position {acknowledged}, cannot be opened" in server.log
 

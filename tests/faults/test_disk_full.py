@@ -13,7 +13,7 @@ from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, read_back
 from tests.harness.seeds import seeded
 from tests.harness.server import ServerProcess
-from trackd.server import EXIT_FAILED
+from trackd import exits
 
 _DISK_BYTES = 48 << 20
 _RESERVE_BYTES = _DISK_BYTES // 4
@@ -89,7 +89,7 @@ async def test_a_full_disk_refuses_writes_and_nothing_else(serve: Serve, tmp_pat
 async def _started_when_there_is_space(server: ServerProcess, disk: SmallDisk) -> None:
     """A killed server needs space to start: without it, it says so and does no harm."""
     ballast = disk.fill(leave_bytes=0)
-    assert await asyncio.to_thread(server.refuse) == EXIT_FAILED
+    assert await asyncio.to_thread(server.refuse) == exits.FAILED
     assert "No space" in server.log
     ballast.unlink()
     expect_sound(server.data)

@@ -10,6 +10,7 @@ import random
 import resource
 import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -212,6 +213,62 @@ async def test_thousands_of_connections_disturb_nobody(serve: Serve, many_files:
         connection.close()
     assert server.stop() == 0
     expect_sound(server.data)
+
+
+_FEW_FILES = 256
+
+
+def _said_hello(address: str, count: int) -> list[socket.socket]:
+    """Connections on which the server answered, of so many that were tried."""
+    host, port = address.rsplit(":", 1)
+    answered = []
+    for _ in range(count):
+        connection = socket.create_connection((host, int(port)))
+        try:
+            connection.sendall(_HELLO)
+            greeted = bool(connection.recv(9))
+        except ConnectionError:
+            greeted = False
+        if greeted:
+            answered.append(connection)
+        else:
+            connection.close()
+    return answered
+
+
+async def test_connections_leave_the_store_its_files(tmp_path: Path) -> None:
+    """More of them than there are files: some are closed, and the store goes on making tables."""
+    few = ("sh", "-c", f'ulimit -n {_FEW_FILES} && exec "$@"', "sh")
+    server = ServerProcess(
+        tmp_path / "data", "--partitions", "1", "--write-buffer-bytes", "1MiB", through=few
+    ).start()
+    try:
+        async with grpc.aio.insecure_channel(server.grpc) as channel:
+            append = _unary(channel, _APPEND)
+            scans = ScanSource("FILES", waybills_of("FILES", 500), seeded("files"), late_share=0)
+            await append(AppendEventsRequest(events=scans.batch(1)).SerializeToString())
+            idle = await asyncio.to_thread(_said_hello, server.grpc, 2 * _FEW_FILES)
+            assert len(idle) < _FEW_FILES // 2
+            for _ in range(40):
+                await append(AppendEventsRequest(events=scans.batch(1_000)).SerializeToString())
+            for connection in idle:
+                connection.close()
+        assert server.stop() == 0
+    finally:
+        server.kill()
+    expect_sound(server.data)
+
+
+def test_a_server_takes_as_many_files_as_it_may(serve: Serve) -> None:
+    """What a shell allows by default is not enough for thousands of connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, _FEW_FILES), hard))
+    try:
+        server = serve()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    taken, _ = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    assert taken == (1 << 20 if hard == resource.RLIM_INFINITY else min(hard, 1 << 20))
 
 
 # Row 26.

@@ -14,7 +14,7 @@ from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, look, read_back
 from tests.harness.seeds import seeded
 from tests.harness.server import ServerProcess
-from trackd.server import EXIT_DATA_BEHIND, EXIT_FAILED
+from trackd import exits
 
 _DISK_BYTES = 512 << 20
 _LOAD_S = (0.1, 0.7)
@@ -36,7 +36,7 @@ async def _cut_under_load(
             server.kill()
         else:
             code = await asyncio.to_thread(server.wait)
-            assert code == EXIT_FAILED, "on a dead disk the server has to give up by itself"
+            assert code == exits.FAILED, "on a dead disk the server has to give up by itself"
     disk.unmount()
     disk.mount()
 
@@ -73,7 +73,7 @@ async def _lost_when_nothing_is_flushed(serve: Serve, folder: Path, rng: random.
         try:
             await asyncio.to_thread(server.start)
         except AssertionError:
-            assert server.exit_code == EXIT_DATA_BEHIND, server.log
+            assert server.exit_code == exits.DATA_BEHIND, server.log
             lost = _LOST_POSITIONS.search(server.log)
             assert lost, server.log
             return int(lost[2]) - int(lost[1]) + 1

@@ -13,7 +13,7 @@ from tests.harness.fleet import Fleet
 from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, read_back
 from tests.harness.seeds import seeded
-from trackd.server import EXIT_DONE, EXIT_FAILED, EXIT_IN_USE
+from trackd import exits
 
 _LOAD_S = (0.05, 0.5)
 
@@ -30,7 +30,7 @@ async def _stopped_again_and_again(serve: Serve, rng: random.Random, rounds: int
             await asyncio.sleep(rng.uniform(*_LOAD_S))
             server.signal(signal.SIGTERM)
             code = await asyncio.to_thread(server.wait)
-        assert code == EXIT_DONE, server.log_end
+        assert code == exits.DONE, server.log_end
         # Told to come back, never cut off in silence.
         assert set(fleet.ends) - {None} == {grpc.StatusCode.UNAVAILABLE}
     expect_sound(server.data)
@@ -59,7 +59,7 @@ def test_a_second_sigterm_leaves_at_once(serve: Serve) -> None:
     server.signal(signal.SIGTERM)
     server.logged("stopping")
     server.signal(signal.SIGTERM)
-    assert server.wait() == EXIT_FAILED
+    assert server.wait() == exits.FAILED
     channel.close()
     expect_sound(server.data)
 
@@ -68,10 +68,10 @@ def test_a_second_server_on_the_same_directory_is_refused(serve: Serve) -> None:
     """Row 23: it exits with 75 and says why; the first one does not notice."""
     first = serve()
     second = serve(data=first.data, start=False)
-    assert second.refuse() == EXIT_IN_USE
+    assert second.refuse() == exits.IN_USE
     assert "in use" in second.log
-    assert first.stop() == EXIT_DONE
-    assert second.start().stop() == EXIT_DONE
+    assert first.stop() == exits.DONE
+    assert second.start().stop() == exits.DONE
 
 
 def test_of_servers_started_together_one_wins(serve: Serve) -> None:
@@ -81,6 +81,6 @@ def test_of_servers_started_together_one_wins(serve: Serve) -> None:
     for server in servers:
         server.launch()
     losers = [server for server in servers if not server.became_ready()]
-    assert [server.exit_code for server in losers] == [EXIT_IN_USE] * 2
+    assert [server.exit_code for server in losers] == [exits.IN_USE] * 2
     (winner,) = (server for server in servers if server.running)
-    assert winner.stop() == EXIT_DONE
+    assert winner.stop() == exits.DONE

@@ -19,7 +19,7 @@ from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, read_back
 from tests.harness.seeds import seeded
 from tests.harness.server import ServerProcess
-from trackd.server import EXIT_FAILED
+from trackd import exits
 
 # Two seconds by its promise; the rest is for a machine that is busy with other things.
 _GONE_S_MAX = 6.0
@@ -54,7 +54,7 @@ async def _fail_under_load(
         faults.arm(error.call, error.suffix, error.action, nth=rng.randint(1, error.nth_max))
         await asyncio.to_thread(server.logged, "storage failed")
         code = await asyncio.to_thread(server.wait, _GONE_S_MAX)
-    assert code == EXIT_FAILED, server.log_end
+    assert code == exits.FAILED, server.log_end
     assert "storage failed" in server.log_end
     assert set(fleet.ends) - {None} == {grpc.StatusCode.UNAVAILABLE}
     assert told == [_SERVING, _NOT_SERVING]
@@ -122,6 +122,6 @@ def test_a_server_whose_directory_is_taken_away_stops(serve: Serve, tmp_path: Pa
     """Row 6: what it would acknowledge from now on, nobody would find at the next start."""
     server = serve()
     server.data.rename(tmp_path / "elsewhere")
-    assert server.wait() == EXIT_FAILED
+    assert server.wait() == exits.FAILED
     assert "storage failed" in server.log
     expect_sound(tmp_path / "elsewhere")

@@ -34,7 +34,7 @@ def test_what_expires_before_it_is_read_is_counted_and_the_rest_is_delivered(
         home = Home(0, feed, office.engine, office.committer)
 
         def share() -> Share:
-            return Share(home, ID, RULES, BOUNDS, start=0, now_ms=lambda: 0)
+            return Share(home, ID, RULES, BOUNDS, name="share", start=0, now_ms=lambda: 0)
 
         one = share()
         one.lanes.feed(feed.read(0, entries_max=2).changes, 2)

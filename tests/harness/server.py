@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,13 +43,16 @@ class ServerProcess:
         *flags: str,
         env: Mapping[str, str] | None = None,
         logs: Path | None = None,
+        through: Sequence[str] = (),
     ) -> None:
+        """through: a command that becomes the one behind it, in other circumstances."""
         self.data = data
         self.flags = flags
         self.env = dict(env or {})
         self.grpc = ""
         self.metrics = ""
         self._logs = logs or data.parent
+        self._through = through
         self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._runs = 0
 
@@ -93,11 +96,11 @@ class ServerProcess:
         env = own | _STACKS | self.env
         with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
             # Anything else may act while a program is loaded.
-            if self.env.keys() <= {"TRACKD_FAILPOINT"}:
+            if not self._through and self.env.keys() <= {"TRACKD_FAILPOINT"}:
                 self._process = ForkedProcess(arguments, env=env, out=out, err=err)
                 return
             self._process = subprocess.Popen(
-                [str(Path(sys.executable).with_name("trackd")), *arguments],
+                [*self._through, str(Path(sys.executable).with_name("trackd")), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

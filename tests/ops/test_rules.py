@@ -1,11 +1,13 @@
 """docs/ops: rules that Prometheus takes, and alerts that fire when they should and not before."""
 
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "docs" / "ops" / "prometheus"
@@ -24,6 +26,14 @@ def run(*words: str, cwd: Path) -> None:
     """Runs promtool, which has to be content."""
     done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_sentence_on_what_to_do() -> None:
+    """In the order of the rules, so that whoever is called finds it by its name."""
+    document = yaml.safe_load((RULES / "alerting.rules.yml").read_text())
+    alerts = [rule["alert"] for group in document["groups"] for rule in group["rules"]]
+    page = (RULES.parent / "README.md").read_text()
+    assert re.findall(r"^\| `(Trackd\w+)` \| \S", page, re.MULTILINE) == alerts
 
 
 def test_prometheus_takes_the_rules(promtool: str) -> None:

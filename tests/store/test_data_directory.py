@@ -23,6 +23,7 @@ def test_a_new_directory_is_made_with_the_partitions_asked_for(tmp_path: Path) -
     """Or with the default; parents are made too, and only the owner may look inside."""
     assert opened(tmp_path / "a" / "b", 5).partition_count == 5
     assert opened(tmp_path / "c", None, 3).partition_count == 3
+    assert opened(tmp_path / "d", None, 999).partition_count == PARTITIONS_MAX
     assert (tmp_path / "c").stat().st_mode & 0o777 == 0o700
 
 

@@ -54,7 +54,7 @@ def _log(partition: Path) -> Path:
 def _last_position(partition: Path) -> int:
     command = [sys.executable, "-c", _OPEN, str(partition)]
     opened = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
-    return int(opened.stdout)
+    return int(opened.stdout.splitlines()[-1])
 
 
 def test_a_whole_log_is_left_alone(partition: Path) -> None:

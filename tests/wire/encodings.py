@@ -10,7 +10,7 @@ from trackd.domain.vocabulary import EventCode
 from trackd.v1.event_pb2 import ScanEvent
 
 NOW_MS = 1_700_000_000_000
-VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
+VARINT, FIXED64, DELIMITED, START_GROUP, END_GROUP, FIXED32 = range(6)
 
 # By name: what is mostly right and sometimes not.
 WAYBILLS = [
@@ -57,6 +57,11 @@ def field(number: int, wire_type: int, data: bytes, padding: int = 0) -> bytes:
     """A field: tag, length if it is delimited, data."""
     tag = varint(number << 3 | wire_type, padding)
     return tag + (varint(len(data), padding) if wire_type == DELIMITED else b"") + data
+
+
+def group(number: int, depth: int) -> bytes:
+    """Groups in one another, with nothing in them: old protobuf, which every reader skips."""
+    return varint(number << 3 | START_GROUP) * depth + varint(number << 3 | END_GROUP) * depth
 
 
 def text(number: int, value: str, padding: int = 0) -> bytes:
@@ -145,6 +150,13 @@ class Encoder:
             field(3, DELIMITED, varint(31)),
             field(5, DELIMITED, b"\xff\xfe"),
             field(10, DELIMITED, b"\xc3"),
-            varint(19 << 3 | 3) + varint(19 << 3 | 4),  # a group
+            group(19, 1),
+            # Only just, or where nothing is around it.
+            group(19, 70),
+            group(19, 99),
+            field(11, DELIMITED, group(19, 98)),
+            # There is no field 0.
+            field(0, DELIMITED, b""),
+            field(0, VARINT, b"\x00"),
         ]
         return [part for part in choices if rng.random() < 0.04]

@@ -16,13 +16,15 @@ from tests.conftest import Serve
 from tests.harness.server import ServerProcess
 from tests.wire.caller import Caller, refused, scan_event
 from trackd.store.engine_figures import ENGINE_FIGURES
+from trackd.v1 import admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2
 from trackd.v1.admin_pb2 import GetStatsRequest, GetTopologyRequest
 from trackd.v1.tracking_pb2 import GetStatusRequest
 
+# Every service of the contract.
 SERVICES = [
-    "trackd.v1.IngestService",
-    "trackd.v1.TrackingService",
-    "trackd.v1.AdminService",
+    service.full_name
+    for module in (admin_pb2, feed_pb2, ingest_pb2, notification_pb2, tracking_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
 ]
 
 

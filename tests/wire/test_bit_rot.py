@@ -12,12 +12,12 @@ import pytest
 from tests.harness.seeds import seeded
 from tests.harness.server import ServerFailed, ServerProcess
 from tests.wire.caller import NOON_MS, Caller, Refusal, outcome, scan_event
+from trackd import exits
 from trackd.domain.vocabulary import EventCode
 from trackd.v1.event_pb2 import ShipmentStatus
 from trackd.v1.tracking_pb2 import BatchGetStatusRequest, GetTimelineRequest, GetTimelineResponse
 
 NUMBERS = [f"SF{n:06}" for n in range(400)]
-EXIT_DATA_BEHIND = 78
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ async def rot(healthy: Healthy, directory: Path, rng: random.Random, rounds: int
         try:
             await asyncio.to_thread(server.start)
         except ServerFailed:
-            assert server.exit_code == EXIT_DATA_BEHIND, server.log
+            assert server.exit_code == exits.DATA_BEHIND, server.log
             closed += 1
             continue
         caller = Caller(server.grpc)

@@ -40,7 +40,8 @@ async def test_a_position_from_the_future_is_refused(caller: Caller, waybill: st
     """The server never gave it: waiting for it might take for ever."""
     position = (await caller.append(scan_event("a", waybill))).position
     data_set_id = position.partition("/")[0]
-    for future in ("0.9999999999", "99.1", "0.0,1.9999999999"):
+    beyond = f"0.{1 << 63}", f"0.{(1 << 64) - 1}", f"1.{'9' * 40}"
+    for future in ("0.9999999999", "99.1", "0.0,1.9999999999", *beyond):
         for call in reads(caller, waybill, f"{data_set_id}/{future}").values():
             refusal = await refused(call)
             assert (refusal.code, refusal.reason) == (INVALID_ARGUMENT, "INVALID_POSITION")

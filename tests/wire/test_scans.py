@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from tests.wire.encodings import DELIMITED, NOW_MS, Encoder, field, text, varint
+from tests.wire.encodings import (
+    DELIMITED,
+    NOW_MS,
+    VARINT,
+    Encoder,
+    field,
+    group,
+    text,
+    varint,
+)
 from trackd.domain.lifecycle import step_of
 from trackd.domain.validation import Fault, fault_in, normal_waybill_number
 from trackd.domain.vocabulary import EventCode, Rejection
@@ -17,6 +26,7 @@ from trackd.store.events import clears_of
 from trackd.store.keys import status_key
 from trackd.store.planner import ScanTuple
 from trackd.v1.event_pb2 import ScanEvent
+from trackd.v1.feed_pb2 import WatchChangesResponse
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
 from trackd.wire import scans
 from trackd.wire.errors import CallError
@@ -60,7 +70,20 @@ def expected(wire: bytes) -> ScanEvent | Fault:
     if len(wire) > EVENT_BYTES_MAX:
         limit = f"the event has {len(wire)} bytes, at most {EVENT_BYTES_MAX}"
         return Fault(Rejection.FIELD_TOO_LONG, "event", limit)
-    return fault_in(event, NOW_MS + TOLERANCE_MS) or event
+    if fault := fault_in(event, NOW_MS + TOLERANCE_MS):
+        return fault
+    try:
+        in_a_change(wire)
+    except DecodeError:
+        return Fault(Rejection.INVALID_FIELD, "event", "holds fields that are nested too deep")
+    return event
+
+
+def in_a_change(wire: bytes) -> WatchChangesResponse:
+    """The event where the contract holds one deepest: last_event of status of a change of a run."""
+    for number in (4, 8, 1, 1):
+        wire = field(number, DELIMITED, wire)
+    return WatchChangesResponse.FromString(wire)
 
 
 def compare(batch: Batch, wires: Sequence[bytes]) -> int:
@@ -151,7 +174,7 @@ def test_plain_events_take_the_short_cut_once_their_texts_are_known() -> None:
         field(17, 0, varint(5)),
         field(3, 0, varint(31)),
         text(5, "HUB1"),
-        varint(19 << 3 | 3) + varint(19 << 3 | 4),
+        group(19, 1),
     ],
     ids=["reason", "empty remark", "unknown", "recorded", "code twice", "facility twice", "group"],
 )
@@ -172,6 +195,30 @@ def test_whatever_else_an_event_holds_is_looked_at(more: bytes) -> None:
     assert reader.read_closely == learnt
     assert compare(reader.read_append(request([event + more]), NOW_MS), [event + more]) == 1
     assert reader.read_closely == learnt + 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        field(0, DELIMITED, b""),
+        field(0, VARINT, b"\x00"),
+        group(19, 95),
+        group(19, 100),
+        field(11, DELIMITED, group(19, 97)),
+        field(16, DELIMITED, text(1, "k") + text(2, "v") + group(19, 97)),
+    ],
+    ids=["field 0", "field 0, varint", "deep", "deepest", "deep inside", "deep in a map"],
+)
+def test_what_is_stored_can_be_read_wherever_answers_hold_it(more: bytes) -> None:
+    """Else one sender could make a waybill unreadable, or a log that no start can replay."""
+    reader = CountingReader()
+    event = Encoder(Random(1)).plain().SerializeToString()
+    reader.read_append(request([event]), NOW_MS)
+    batch = reader.read_append(request([event, event + more]), NOW_MS)
+    assert [scan[0] for scan in batch.scans[0]] == [0]
+    assert [(index, fault.reason) for index, fault in batch.rejections] == [
+        (1, Rejection.INVALID_FIELD)
+    ]
 
 
 def test_texts_are_learnt_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,6 +277,17 @@ def test_a_batch_id_has_64_characters_at_most() -> None:
     longest.batch_id += "x"
     with pytest.raises(CallError, match="64") as raised:
         CountingReader().read_stream(longest.SerializeToString(), NOW_MS)
+    assert raised.value.field == "batch_id"
+
+
+@pytest.mark.parametrize("events", [[], [b"\xff"]], ids=["good events", "a bad event"])
+def test_a_batch_id_is_utf_8(events: list[bytes]) -> None:
+    """Else it could not be handed back as it was sent."""
+    good = Encoder(Random(1)).plain().SerializeToString()
+    data = field(1, DELIMITED, b"\xff-7")
+    data += b"".join(field(2, DELIMITED, wire) for wire in [good, *events])
+    with pytest.raises(CallError, match="UTF-8") as raised:
+        CountingReader().read_stream(data, NOW_MS)
     assert raised.value.field == "batch_id"
 
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from tests.harness.server import ServerProcess
-from tests.wire.caller import Caller, refused, scan_event
+from tests.wire.caller import NOON_MS, Caller, refused, scan_event
 from trackd.v1.feed_pb2 import (
     START_FROM_EARLIEST,
     START_FROM_NOW,
@@ -79,6 +79,18 @@ async def test_a_change_from_every_start(caller: Caller, waybill: str) -> None:
         watch(caller, filter=wanted, start=FeedStart(resume_token=first.resume_token))
     )
     assert [len(each.changes.changes) for each in again] == [0]
+
+
+async def test_only_news_is_told_to_whoever_wants_no_more(caller: Caller, waybill: str) -> None:
+    """Another facility is a change, and no news."""
+    for number, event_id in enumerate("ab"):
+        place = {"facility_code": f"HUB-{number}", "occurred_at_ms": NOON_MS + number}
+        await caller.append(scan_event(event_id, waybill, **place))
+    for news_only, wanted in ((False, ["a", "b"]), (True, ["a"])):
+        only = ChangeFilter(waybill_numbers=[waybill], news_only=news_only)
+        messages = await told(watch(caller, filter=only, start=start_from(START_FROM_EARLIEST)))
+        changes = [change for message in messages for change in message.changes.changes]
+        assert [change.event.event_id for change in changes] == wanted
 
 
 async def test_tokens_that_are_none_are_refused(caller: Caller, waybill: str) -> None:

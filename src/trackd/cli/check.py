@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
+from trackd import exits
 from trackd.cli.terminal import DONE, FAILED, USAGE, examples, fail, note, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ EPILOG = examples(
     "trackd check --config /etc/trackd.toml",
 )
 
-_IN_USE = 75
 _STEPS = ("log", "events")
 _NAMED_MAX = 100
 
@@ -77,7 +77,7 @@ def command(
     try:
         found = _check(where, _tell_document if json else _tell_line, most=most)
     except DirectoryInUse as error:
-        fail(f"{error}; stop the server first", code=_IN_USE)
+        fail(f"{error}; stop the server first", code=exits.IN_USE)
     except (StoreError, OSError) as error:
         fail(str(error))
     if json:

@@ -53,7 +53,12 @@ Cap = Annotated[
     str,
     typer.Option("--cap", metavar="N/hour|N/day", help="Messages: no more than so many."),
 ]
-Template = Annotated[str, typer.Option(metavar="NAME", help="Messages: the template of the text.")]
+Template = Annotated[
+    str,
+    typer.Option(
+        metavar="default|short", help="Messages: every fact that may be told, or what is new."
+    ),
+]
 
 
 def set_filter(

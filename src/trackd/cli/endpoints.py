@@ -57,7 +57,7 @@ Json = Annotated[
 
 
 def command() -> None:
-    """Keep the endpoints that are told of changes by webhook or message.
+    """Manage endpoints: who is told of changes by webhook or message.
 
     An endpoint is told by `trackd notify`, which has to run beside the server. By default it hears
     what is news: a milestone for the first time, problems that come and go, and corrections.

@@ -24,7 +24,8 @@ def command(
     """Ask whether a server answers.
 
     Prints SERVING and exits with 0 when it does. Prints NOT_SERVING and exits with 1 while it
-    starts, stops or has a storage failure; exits with 1, too, when nobody answers.
+    stops, has a storage failure, or one of several workers is away; exits with 1, too, when nobody
+    answers, as while it starts.
     """
     import asyncio
 

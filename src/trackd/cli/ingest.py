@@ -155,7 +155,7 @@ def _tell(job: "Job", outcome: "Outcome", *, json: bool) -> None:
         note(f"What was rejected, and why: {job.rejects}")
     if outcome.error is not None:
         note(f"trackd: {_why(job, outcome.error)}")
-    if not outcome.complete and job.can_go_on:
+    if not outcome.complete and job.can_go_on and outcome.end.place.line:
         note(
             f"Lines 1 to {outcome.end.place.line:,} are done; the same command goes on behind them."
         )

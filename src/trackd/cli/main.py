@@ -4,18 +4,20 @@ Only the command that was asked for is imported; the others are here as a name a
 is all that `trackd --help` shows of them. Knows no option of any command.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import cleandoc
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trackd import __version__
-from trackd.cli.terminal import INTERRUPTED, USAGE
+from trackd.cli.terminal import FAILED, INTERRUPTED, USAGE
 
 SERVER = "The server"
 PARCELS = "Parcels"
@@ -45,8 +47,12 @@ COMMANDS = (
     Command("track", PARCELS, "Show where parcels are and what happened to them."),
     Command("watch", PARCELS, "Show changes as they happen, from now on or from the past."),
     Command("ingest", PARCELS, "Send scans from a file: JSON lines, or CSV with a mapping."),
-    Command("subscriptions", NEWS, "Keep who works off the changes, and what they parked."),
-    Command("endpoints", NEWS, "Keep who is told of changes by webhook or message."),
+    Command(
+        "subscriptions",
+        NEWS,
+        "Manage named subscriptions: how far each is, what was parked.",
+    ),
+    Command("endpoints", NEWS, "Manage endpoints: who is told of changes by webhook or message."),
     Command("notify", NEWS, "Deliver webhooks and messages to the endpoints of a server."),
     Command("receive", NEWS, "Receive webhooks, verify and print them, to try endpoints out."),
 )
@@ -64,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 done, 1 the work failed, 2 usage, 75 the data directory is in use, 78 the data is
     behind what was acknowledged, 130 interrupted.
     """
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows a question mark, and the rest.
         if isinstance(stream, TextIOWrapper):
@@ -77,8 +84,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What a terminal of another encoding makes of a name; file names may be so, and are not.
         print("trackd: what was asked for is not UTF-8", file=sys.stderr)
         sys.exit(USAGE)
+    except OSError as error:
+        # Nobody can write there, or the directory that it was called in is gone.
+        print(f"trackd: {error}", file=sys.stderr)
+        sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)  # before the command had begun, or where it has nothing to tidy up
+
+
+def _open_standard_streams() -> None:
+    """Has what was closed by whoever started this lead nowhere.
+
+    Else the next files would get those numbers, and what is printed would go into the data.
+    """
+    nowhere = Path(os.devnull)
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(nowhere, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.set_inheritable(number, True)
+    # Python has none for what was closed.
+    sys.stdout = sys.stdout or nowhere.open("w")
+    sys.stderr = sys.stderr or nowhere.open("w")
 
 
 def application(wanted: str | None) -> typer.Typer:

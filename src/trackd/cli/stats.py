@@ -58,9 +58,9 @@ def command(
 ) -> None:
     """Show the figures of a running server, partition by partition.
 
-    The position is the number of events that a partition ever accepted; how many waybills it holds
-    is an estimate. Latencies are the median and the 99th percentile of the last minutes. Stalls
-    tell that the disk, or --background-threads, cannot keep up.
+    The position is the number of events that a partition ever accepted. Commit and fsync are
+    latencies of the last minutes: the median, and the 99th percentile behind the slash. Stalls tell
+    that the disk, or the server's --background-threads, cannot keep up.
     """
     from trackd.client.errors import TrackdError
 

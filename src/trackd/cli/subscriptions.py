@@ -71,7 +71,7 @@ All = Annotated[bool, typer.Option("--all", help="Every parked change.")]
 
 
 def command() -> None:
-    """Keep the named subscriptions: how far each is, what waits, and what was parked.
+    """Manage named subscriptions: how far each is, what waits, and what was parked.
 
     A subscription keeps its place on the server. Any number of consumers work it off together; a
     waybill's changes go one at a time and in order, and what keeps failing is parked.

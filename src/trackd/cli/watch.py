@@ -61,7 +61,10 @@ UntilCaughtUp = Annotated[
 ]
 NewsOnly = Annotated[
     bool,
-    typer.Option("--news", help="Only milestones reached first, flags, and corrections."),
+    typer.Option(
+        "--news-only",
+        help="Only news: a milestone for the first time, flags that come and go, corrections.",
+    ),
 ]
 Lang = Annotated[
     str, typer.Option(metavar="zh|en", help="[dim]Default: the machine's language[/dim]")
@@ -231,7 +234,10 @@ def _keep(token: str, token_file: Path) -> None:
     new = token_file.with_name(token_file.name + ".new")
     try:
         new.write_text(token + "\n", encoding="ascii")
-        new.replace(token_file)
+        if token_file.is_file() or not token_file.exists():
+            new.replace(token_file)
+        else:  # /dev/null, say, is not to become a file
+            new.unlink()
     except OSError as error:
         note(f"trackd: {token_file}: {error.strerror}")
         raise typer.Exit(1) from None

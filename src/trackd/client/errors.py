@@ -16,6 +16,8 @@ from trackd.client.options import RETRY_AFTER_MS_MAX
 
 # The reason given to a message that is over the receiver's limit.
 MESSAGE_TOO_LARGE: Final = "MESSAGE_TOO_LARGE"
+# The server's, when its answer would be.
+RESPONSE_TOO_LARGE: Final = "RESPONSE_TOO_LARGE"
 
 _STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
@@ -110,6 +112,8 @@ _BY_REASON: Final[Mapping[str, type[TrackdError]]] = {
     "WAYBILL_NOT_FOUND": WaybillNotFound,
     "POSITION_UNKNOWN": PositionUnknown,
     "POSITION_EXPIRED": PositionExpired,
+    # The same answer would be as large the next time.
+    RESPONSE_TOO_LARGE: InvalidRequest,
 }
 
 _BY_CODE: Final[Mapping[grpc.StatusCode, type[TrackdError]]] = {

@@ -6,13 +6,14 @@ Reads only. Nothing here takes scans in; which channel serves a waybill is decid
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc import aio
 
-from trackd.client.channel import Channels, call_with_retries
+from trackd.client.channel import call_with_retries
+from trackd.client.errors import RESPONSE_TOO_LARGE, InvalidRequest
+from trackd.client.life import Client
 from trackd.client.options import LOOKUP_WAYBILLS_LIMIT, PAGE_EVENTS_LIMIT, FrontEndOptions
 from trackd.domain.validation import normal_waybill_number
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
@@ -38,7 +39,7 @@ class Statuses:
     missing: list[str]
 
 
-class FrontEnd:
+class FrontEnd(Client):
     """Asks trackd where shipments are.
 
         async with FrontEnd("127.0.0.1:50551") as front_end:
@@ -50,6 +51,8 @@ class FrontEnd:
       DeadlineExceeded …
     """
 
+    _called = "front end"
+
     def __init__(
         self,
         server: str,
@@ -58,10 +61,8 @@ class FrontEnd:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Connects with the first call. `server` is HOST:PORT."""
-        self._server = server
-        self._credentials = credentials
+        super().__init__(server, credentials=credentials)
         self._options = options or FrontEndOptions()
-        self._opened: Channels | None = None
         self._stubs: dict[aio.Channel, TrackingServiceAsyncStub] = {}
 
     async def get_status(
@@ -83,8 +84,8 @@ class FrontEnd:
         min_position: str = "",
         timeout_ms: int | None = None,
     ) -> Statuses:
-        """Where any number of shipments are: calls of 500, several at a time. All of it, or it
-        raises.
+        """Where any number of shipments are: calls of 500, several at a time, and of fewer where an
+        answer would be too large. All of it, or it raises.
 
         `timeout_ms` bounds the whole look-up.
         """
@@ -92,7 +93,7 @@ class FrontEnd:
         ends_at = loop.time() + self._timeout_ms(timeout_ms) / 1000
         turns = asyncio.Semaphore(self._options.parallel_calls_max)
 
-        async def look_up(part: Sequence[str]) -> BatchGetStatusResponse:
+        async def ask(part: Sequence[str]) -> BatchGetStatusResponse:
             async with turns:
                 return await call_with_retries(
                     lambda request, timeout: self._stub(part[0]).BatchGetStatus(
@@ -103,11 +104,21 @@ class FrontEnd:
                     backoff=self._options.backoff,
                 )
 
+        async def look_up(part: Sequence[str]) -> list[BatchGetStatusResponse]:
+            try:
+                return [await ask(part)]
+            except InvalidRequest as error:
+                if error.reason != RESPONSE_TOO_LARGE or len(part) == 1:
+                    raise
+            middle = len(part) // 2
+            return [*await look_up(part[:middle]), *await look_up(part[middle:])]
+
         numbers = list(dict.fromkeys(waybill_numbers))
         parts = _parts(numbers, self._channels.owner_of)
         look_ups = [asyncio.create_task(look_up(part)) for part in parts]
         try:
-            return _merged(numbers, await asyncio.gather(*look_ups))
+            answers = await asyncio.gather(*look_ups)
+            return _merged(numbers, [response for each in answers for response in each])
         finally:
             # After a failure the rest of the answers is of no use to anybody.
             for each in look_ups:
@@ -181,34 +192,6 @@ class FrontEnd:
             timeout_ms=timeout_ms,
         )
         return [event async for page in pages for event in page.events]
-
-    async def open(self) -> None:
-        """Gets ready to call; `async with` does it."""
-        if self._opened is not None:
-            raise RuntimeError("the front end is open")
-        self._opened = Channels(self._server, credentials=self._credentials)
-
-    async def close(self) -> None:
-        """Ends every call that is still running."""
-        await self._channels.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    @property
-    def _channels(self) -> Channels:
-        if self._opened is None:
-            raise RuntimeError("the front end is not open: use `async with`")
-        return self._opened
 
     def _stub(self, waybill_number: str) -> "TrackingServiceAsyncStub":
         channel = self._channels.for_waybill(waybill_number)

@@ -4,14 +4,14 @@ The calls of NotificationService, each once; what their messages mean is in the 
 """
 
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc import aio
 
-from trackd.client.channel import Channels, call_with_retries
+from trackd.client.channel import call_with_retries
 from trackd.client.errors import error_of
+from trackd.client.life import Client
 from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
 from trackd.v1 import notification_pb2 as pb
 from trackd.v1.notification_pb2_grpc import NotificationServiceStub
@@ -26,12 +26,14 @@ _Response = TypeVar("_Response")
 TEST_TIMEOUT_MS = 30_000
 
 
-class Notifications:
+class Notifications(Client):
     """Keeps the endpoints of one server; bounds and errors as of a FrontEnd.
 
     - What makes something new (`create`, `rotate_secret`) is sent once: a repeat after a lost
       answer would make a second one.
     """
+
+    _called = "client of endpoints"
 
     def __init__(
         self,
@@ -41,10 +43,8 @@ class Notifications:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Connects with the first call. `server` is HOST:PORT."""
-        self._server = server
-        self._credentials = credentials
+        super().__init__(server, credentials=credentials)
         self._options = options or FrontEndOptions()
-        self._opened: Channels | None = None
 
     async def create(self, endpoint: pb.Endpoint) -> pb.CreateEndpointResponse:
         """A new endpoint, and the only sight of its secret."""
@@ -130,35 +130,7 @@ class Notifications:
         request = pb.RecordDeliveriesRequest(deliveries=deliveries)
         await self._once(self._stub.RecordDeliveries, request)
 
-    # Life.
-
-    async def open(self) -> None:
-        """Gets ready to call; `async with` does it."""
-        if self._opened is not None:
-            raise RuntimeError("the client is open")
-        self._opened = Channels(self._server, credentials=self._credentials)
-
-    async def close(self) -> None:
-        """Ends every call that is still running."""
-        await self._channels.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    @property
-    def _channels(self) -> Channels:
-        if self._opened is None:
-            raise RuntimeError("the client is not open: use `async with`")
-        return self._opened
+    # How it asks.
 
     @property
     def _stub(self) -> "NotificationServiceAsyncStub":

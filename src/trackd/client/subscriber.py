@@ -7,16 +7,14 @@ lost. Nothing here keeps it beyond the process: `Heard.resume_token` is for the 
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 
 import grpc
 from google.protobuf.message import DecodeError
 from grpc import aio
 
 from trackd.client.backoff import Backoff
-from trackd.client.channel import Channels
 from trackd.client.errors import ServerUnavailable, TrackdError, error_of
+from trackd.client.life import Client
 from trackd.client.options import BackoffOptions
 from trackd.v1.feed_pb2 import (
     Change,
@@ -59,7 +57,7 @@ class SubscriberOptions:
     backoff: BackoffOptions = field(default_factory=BackoffOptions)
 
 
-class Subscriber:
+class Subscriber(Client):
     """Hears of changes as they become durable.
 
         async with Subscriber("127.0.0.1:50551") as subscriber:
@@ -73,6 +71,8 @@ class Subscriber:
       PositionExpired, PositionUnknown, InvalidRequest …
     """
 
+    _called = "subscriber"
+
     def __init__(
         self,
         server: str,
@@ -81,10 +81,8 @@ class Subscriber:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Connects with the first watch. `server` is HOST:PORT."""
-        self._server = server
-        self._credentials = credentials
+        super().__init__(server, credentials=credentials)
         self._options = options or SubscriberOptions()
-        self._opened: Channels | None = None
         # Why the link of a watch is down, while it is.
         self.link_error: TrackdError | None = None
 
@@ -116,34 +114,9 @@ class Subscriber:
             self.link_error = error
             await asyncio.sleep(backoff.next_s(at_least_ms=error.retry_after_ms))
 
-    async def open(self) -> None:
-        """Gets ready to call; `async with` does it."""
-        if self._opened is not None:
-            raise RuntimeError("the subscriber is open")
-        self._opened = Channels(self._server, credentials=self._credentials)
-
-    async def close(self) -> None:
-        """Ends every watch."""
-        if self._opened is not None:
-            await self._opened.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     def _call(self, request: WatchChangesRequest) -> _Call:
-        if self._opened is None:
-            raise RuntimeError("the subscriber is not open: use `async with`")
         method: aio.UnaryStreamMultiCallable[WatchChangesRequest, WatchChangesResponse]
-        method = self._opened.any().unary_stream(
+        method = self._channels.any().unary_stream(
             _METHOD,
             request_serializer=WatchChangesRequest.SerializeToString,
             response_deserializer=WatchChangesResponse.FromString,

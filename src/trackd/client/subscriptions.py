@@ -1,13 +1,13 @@
 """Named subscriptions and their parked changes: for those who keep them. Consuming: consumer.py."""
 
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc import aio
 
-from trackd.client.channel import Channels, call_with_retries
+from trackd.client.channel import call_with_retries
+from trackd.client.life import Client
 from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
 from trackd.v1 import feed_pb2 as pb
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
@@ -19,11 +19,13 @@ _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
-class Subscriptions:
+class Subscriptions(Client):
     """Keeps the named subscriptions of one server; bounds and errors as of a FrontEnd.
 
     Every call may be repeated without harm, and is, while the server cannot be reached.
     """
+
+    _called = "client of subscriptions"
 
     def __init__(
         self,
@@ -33,10 +35,8 @@ class Subscriptions:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         """Connects with the first call. `server` is HOST:PORT."""
-        self._server = server
-        self._credentials = credentials
+        super().__init__(server, credentials=credentials)
         self._options = options or FrontEndOptions()
-        self._opened: Channels | None = None
 
     async def create(self, subscription: pb.Subscription) -> pb.Subscription:
         """A new one, or the one that is there with the same settings."""
@@ -89,34 +89,9 @@ class Subscriptions:
         )
         return (await self._call(self._stub.DropParkedChanges, request)).dropped
 
-    async def open(self) -> None:
-        """Gets ready to call; `async with` does it."""
-        if self._opened is not None:
-            raise RuntimeError("the subscriptions client is open")
-        self._opened = Channels(self._server, credentials=self._credentials)
-
-    async def close(self) -> None:
-        """Ends every call that is still running."""
-        if self._opened is not None:
-            await self._opened.close()
-
-    async def __aenter__(self) -> Self:
-        await self.open()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
     @property
     def _stub(self) -> "FeedServiceAsyncStub":
-        if self._opened is None:
-            raise RuntimeError("the subscriptions client is not open: use `async with`")
-        return FeedServiceStub(self._opened.any())
+        return FeedServiceStub(self._channels.any())
 
     async def _call(
         self, method: aio.UnaryUnaryMultiCallable[_Request, _Response], request: _Request

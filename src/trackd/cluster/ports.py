@@ -10,7 +10,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trackd.address import Address
+from trackd.address import Address, cannot_listen
 
 _UNSPECIFIED = {"0.0.0.0", "::"}  # noqa: S104 (recognised, not bound)
 # Nothing is sent there (TEST-NET-1): the system only says from which address it would be.
@@ -21,7 +21,7 @@ _FAR_AWAY = ("192.0.2.1", 9)
 def reserved(address: Address) -> Iterator[Address]:
     """The address with its port, which is ours until the block ends. Port 0 takes a free one.
 
-    Raises OSError if somebody else listens there.
+    Raises OSError, which names the address, if somebody else listens there.
     """
     sockets: list[socket.socket] = []
     try:
@@ -36,10 +36,13 @@ def reserved(address: Address) -> Iterator[Address]:
             taken.bind((place, port))
             port = taken.getsockname()[1]
         sockets.append(_only_holder(address.host, port))
+    except OSError as error:
+        _close(sockets)
+        raise cannot_listen(address, error) from error
+    try:
         yield address._replace(port=port)
     finally:
-        for taken in sockets:
-            taken.close()
+        _close(sockets)
 
 
 def reachable_host(host: str) -> str:
@@ -57,6 +60,11 @@ def reachable_host(host: str) -> str:
 def near_host(host: str) -> str:
     """The host under which this machine itself reaches what listens on `host`."""
     return "127.0.0.1" if host in _UNSPECIFIED else host
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
 
 
 def _places(host: str) -> list[tuple[socket.AddressFamily, str]]:

@@ -27,7 +27,7 @@ from trackd.cluster.assignment import Assignment
 from trackd.cluster.figures import ClusterFigures
 from trackd.cluster.ports import near_host, reachable_host, reserved
 from trackd.cluster.workers import WorkerProcess
-from trackd.metrics_page import metrics_page
+from trackd.metrics_page import metrics_served
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory
 
@@ -72,9 +72,9 @@ class Supervisor:
         with contextlib.ExitStack() as held:
             assignments = self._assign(directory, workers, held)
             self._workers = [WorkerProcess(each, self._on_change) for each in assignments]
+            address = parse_address(self._settings.metrics)
             figures = ClusterFigures(self._workers)
-            page = metrics_page(parse_address(self._settings.metrics), figures.registry)
-            metrics = held.enter_context(page)
+            metrics = held.enter_context(metrics_served(address, figures.registry))
             lives = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
             telling = asyncio.create_task(self._tell_states(assignments[0].public, metrics))
             try:

@@ -16,35 +16,23 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from google.protobuf.message import DecodeError
 from grpc import StatusCode
 
-from trackd.feed.change import varint
 from trackd.feed.partition_feed import LogBounds
 from trackd.feed.watch import Place
-from trackd.v1.feed_pb2 import (
-    START_FROM_EARLIEST,
-    START_FROM_NOW,
-    START_FROM_SNAPSHOT,
-    START_FROM_UNSPECIFIED,
-    FeedStart,
-    WatchChangesRequest,
-)
+from trackd.v1.feed_pb2 import FeedStart, WatchChangesRequest
 from trackd.wire import positions, resume_tokens
 from trackd.wire.calls import Calls, Context
-from trackd.wire.errors import CallError, invalid, malformed, stopping
-from trackd.wire.feed import FeedService, filter_of
+from trackd.wire.errors import CallError, stopping
+from trackd.wire.feed import CAUGHT_UP, STOP_GRACE_S, FeedService, filter_of, token_field
 from trackd.wire.peer_messages import WatchSlices
+from trackd.wire.requests import parsed
 from trackd.wire.resume_tokens import KeptLog
 
 # Messages of all workers that wait for the caller to read; the workers wait beyond it.
 _MESSAGES_WAITING_MAX = 8
 # How soon a worker that is away is asked again.
 _RETRY_S = 0.2
-# How long a watch whose reader does not read has to end when the server stops.
-_STOP_GRACE_S = 0.5
-_RESUME_TOKEN = b"\x1a"
-_CAUGHT_UP = b"\x12\x00"
 
 
 class WatchSource(Protocol):
@@ -122,13 +110,11 @@ class JoinedFeed:
 
     async def watch_changes(self, request: bytes, context: Context) -> None:
         """WatchChanges."""
-        try:
-            asked = WatchChangesRequest.FromString(request)
-        except DecodeError:
-            raise malformed() from None
+        asked = parsed(WatchChangesRequest, request)
         filter_of(asked.filter, "filter")
         bounds = await asyncio.gather(*(source.bounds() for source in self._sources))
-        place = _start(asked.start, self._data_set_id, bounds)
+        logs = {number: log for each in bounds for number, log in each.items()}
+        place = resume_tokens.place_of(asked.start, self._data_set_id, sorted(logs.items()))
         joined = _Joined(self._sources, bounds, asked, place, self._data_set_id)
         call = asyncio.current_task()
         assert call, "a handler runs in a task"
@@ -144,7 +130,7 @@ class JoinedFeed:
     async def _end(self, joined: "_Joined", call: "asyncio.Task[Any]") -> None:
         await self._calls.stopping.wait()
         joined.stop()
-        await asyncio.sleep(_STOP_GRACE_S)
+        await asyncio.sleep(STOP_GRACE_S)
         call.cancel()
 
 
@@ -210,11 +196,11 @@ class _Joined:
             if not heard.in_snapshot:
                 self._in_snapshot.discard(heard.source)
             if heard.changes:
-                return heard.message + self._token_field()
+                return heard.message + token_field(self.token)
             self._caught_up.add(heard.source)
             if len(self._caught_up) == len(self._sources):
                 self._caught_up.clear()
-                return _CAUGHT_UP + self._token_field()
+                return CAUGHT_UP + token_field(self.token)
         return None
 
     def stop(self) -> None:
@@ -222,10 +208,6 @@ class _Joined:
         self._stopped = True
         with contextlib.suppress(asyncio.QueueFull):
             self._heard.put_nowait(None)
-
-    def _token_field(self) -> bytes:
-        token = self.token.encode()
-        return _RESUME_TOKEN + varint(len(token)) + token
 
     async def _listen(self, index: int) -> None:
         """Hears one worker, for as long as this is watched."""
@@ -251,20 +233,3 @@ class _Joined:
         head, in_snapshot, _ = slices.resume_token.partition("!")
         told = positions.parse(head, self._data_set_id, resume_tokens.FIELD)
         return _Heard(index, message, told, bool(in_snapshot), bool(slices.changes))
-
-
-def _start(start: FeedStart, data_set_id: str, bounds: Sequence[Mapping[int, KeptLog]]) -> Place:
-    """The place to start from, over all partitions. Raises CallError."""
-    logs = {number: log for each in bounds for number, log in each.items()}
-    feeds = sorted(logs.items())
-    if start.WhichOneof("place") == "resume_token":
-        return resume_tokens.parse(start.resume_token, data_set_id, feeds)
-    origin = getattr(start, "from")
-    now = {number: log.newest_position for number, log in feeds}
-    if origin in {START_FROM_UNSPECIFIED, START_FROM_NOW}:
-        return Place(now)
-    if origin == START_FROM_EARLIEST:
-        return Place({number: log.oldest_position - 1 for number, log in feeds})
-    if origin == START_FROM_SNAPSHOT:
-        return Place(now, (feeds[0][0], b""))
-    raise invalid("start.from", f"{origin} is not a StartFrom")

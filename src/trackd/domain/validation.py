@@ -13,6 +13,7 @@ from trackd.domain.fold import flags_named
 from trackd.domain.vocabulary import EventCode, Reason, ReceivedBy, Rejection
 
 BATCH_EVENTS_MAX = 1_000
+BATCH_ID_LENGTH_MAX = 64
 WAYBILL_NUMBER_LENGTH_MIN = 4
 WAYBILL_NUMBER_LENGTH_MAX = 40
 EVENT_ID_LENGTH_MAX = 64
@@ -27,9 +28,14 @@ OCCURRED_AT_MS_MIN = 946_684_800_000  # 2000-01-01T00:00:00Z
 LATITUDE_MAX = 90
 LONGITUDE_MAX = 180
 
-_WAYBILL = re.compile(
-    rf"[A-Za-z0-9-]{{{WAYBILL_NUMBER_LENGTH_MIN},{WAYBILL_NUMBER_LENGTH_MAX}}}"
-).fullmatch
+_WAYBILL_LENGTHS = f"{WAYBILL_NUMBER_LENGTH_MIN},{WAYBILL_NUMBER_LENGTH_MAX}"
+# A waybill number as it is sent, the white space around it stripped, and in its normal form; what
+# is said of other texts.
+_WAYBILL = re.compile(f"[A-Za-z0-9-]{{{_WAYBILL_LENGTHS}}}").fullmatch
+NORMAL_WAYBILL_NUMBER = f"[A-Z0-9-]{{{_WAYBILL_LENGTHS}}}"
+WAYBILL_NUMBER_RULE = (
+    f"must be {WAYBILL_NUMBER_LENGTH_MIN}-{WAYBILL_NUMBER_LENGTH_MAX} of A-Z, 0-9 and -"
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]").search
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}").fullmatch
 _CODES = frozenset(int(code) for code in EventCode)
@@ -111,19 +117,10 @@ def is_event_id(text: str) -> bool:
     return 0 < len(text) <= EVENT_ID_LENGTH_MAX and text.isascii() and text.isprintable()
 
 
-def is_short_text(text: str) -> bool:
-    """Whether text is at most 32 printable characters."""
-    return len(text) <= SHORT_TEXT_LENGTH_MAX and text.isprintable()
-
-
 def fault_in(event: EventFields, latest_ms: int) -> Fault | None:
     """The first fault of an event, which may not have occurred after latest_ms; None if fine."""
     if normal_waybill_number(event.waybill_number) is None:
-        return Fault(
-            Rejection.INVALID_WAYBILL_NUMBER,
-            "waybill_number",
-            f"must be {WAYBILL_NUMBER_LENGTH_MIN}-{WAYBILL_NUMBER_LENGTH_MAX} of A-Z, 0-9 and -",
-        )
+        return Fault(Rejection.INVALID_WAYBILL_NUMBER, "waybill_number", WAYBILL_NUMBER_RULE)
     if not is_event_id(event.event_id):
         return Fault(
             Rejection.INVALID_EVENT_ID,

@@ -72,6 +72,7 @@ class OwnHomes:
                 document.id,
                 settings.rules,
                 bounds,
+                name=settings.name,
                 start=document.start[home.number],
                 now_ms=self._now_ms,
             )

@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from trackd.domain.validation import normal_waybill_number
+from trackd.domain.validation import (
+    SHORT_TEXT_LENGTH_MAX,
+    WAYBILL_NUMBER_RULE,
+    normal_waybill_number,
+)
 from trackd.domain.vocabulary import Flag, Milestone
 from trackd.feed.change import LoggedChange
 from trackd.store.records import CORRECTION, FIRST_OCCURRENCE
 
 VALUES_MAX = 1_000
-FACILITY_CODE_LENGTH_MAX = 32
 _NEWS = FIRST_OCCURRENCE | CORRECTION
 
 
@@ -90,7 +93,7 @@ def _waybill_numbers(texts: list[str]) -> list[str]:
     for text in texts:
         number = normal_waybill_number(text)
         if number is None:
-            raise UnusableFilter("waybill_numbers", "each must be 4-40 of A-Z, 0-9 and -")
+            raise UnusableFilter("waybill_numbers", f"each {WAYBILL_NUMBER_RULE}")
         numbers.append(number)
     return numbers
 
@@ -98,9 +101,9 @@ def _waybill_numbers(texts: list[str]) -> list[str]:
 def _facility_codes(codes: list[str]) -> list[str]:
     _bounded("facility_codes", codes)
     for code in codes:
-        if not 1 <= len(code) <= FACILITY_CODE_LENGTH_MAX:
-            message = f"each must have 1-{FACILITY_CODE_LENGTH_MAX} characters"
-            raise UnusableFilter("facility_codes", message, limit=FACILITY_CODE_LENGTH_MAX)
+        if not 1 <= len(code) <= SHORT_TEXT_LENGTH_MAX:
+            message = f"each must have 1-{SHORT_TEXT_LENGTH_MAX} characters"
+            raise UnusableFilter("facility_codes", message, limit=SHORT_TEXT_LENGTH_MAX)
     return codes
 
 

@@ -73,16 +73,19 @@ class Share:
         rules: LaneRules,
         bounds: LaneBounds,
         *,
+        name: str,
         start: int,
         now_ms: Callable[[], int],
     ) -> None:
         """Reads what was saved; without anything, begins after the position `start`.
 
-        start: before everything that is kept, if it is OLDEST_KEPT. Raises DataDamaged.
+        name: of the subscription, for the log. start: before everything that is kept, if it is
+        OLDEST_KEPT. Raises DataDamaged.
         """
         self.home = home
         self.number = home.number
         self._id = subscription_id
+        self._name = name
         self._now_ms = now_ms
         # Set by whoever changes something that is to be saved soon.
         self.unsaved = asyncio.Event()
@@ -148,6 +151,7 @@ class Share:
             self.unsaved.set()
             _log.error(
                 "events went out of retention before a subscription read them",
+                name=self._name,
                 partition=self.home.number,
                 expired=lost,
             )
@@ -196,7 +200,13 @@ class Share:
             try:
                 wires.append(item.change.wire() if item.change is not None else self.wire_of(item))
             except DataDamaged as error:
-                _log.error("a change cannot be read", partition=self.number, error=str(error))
+                _log.error(
+                    "a change cannot be read",
+                    name=self._name,
+                    partition=self.number,
+                    position=item.position,
+                    error=str(error),
+                )
                 reason = "the stored change cannot be read"
                 self.lanes.nack(item.position, consumer, now_ms, delay_ms=0, reason=reason)
                 self.said()

@@ -14,10 +14,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import structlog
 from prometheus_client import CollectorRegistry
 
+from trackd import exits, open_files
 from trackd.address import parse_address
 from trackd.client.consumer import Consumer, ConsumerOptions
 from trackd.client.notifications import Notifications
-from trackd.metrics_page import metrics_page
+from trackd.metrics_page import metrics_served
 from trackd.notify.breaker import BreakerOptions
 from trackd.notify.courier import Courier, CourierOptions
 from trackd.notify.figures import Figures
@@ -31,8 +32,6 @@ from trackd.notify.sms_account import sms_provider
 from trackd.notify.webhook import WebhookOptions, WebhookSender
 from trackd.v1.notification_pb2 import EndpointKind, Target
 
-EXIT_DONE = 0
-EXIT_FAILED = 1
 # How long the last reports may take.
 _REPORT_TIMEOUT_S = 5.0
 
@@ -42,11 +41,17 @@ _log = structlog.get_logger()
 async def run(settings: NotifySettings) -> int:
     """Delivers until told to stop; the exit code."""
     os.umask(0o077)
+    # Every attempt has a connection: a hundred endpoints that hang have more than a thousand.
+    open_files.raise_limit()
     try:
         return await _run(settings)
     except OSError as error:
         _log.error("the notifier failed", error=str(error))
-        return EXIT_FAILED
+        return exits.FAILED
+    except ModuleNotFoundError as error:
+        # Of an extra, which an account with an SMS provider needs.
+        _log.error("the notifier failed", error=f"{error}; pip install 'trackd[sms]'")
+        return exits.FAILED
 
 
 async def _run(settings: NotifySettings) -> int:
@@ -56,8 +61,8 @@ async def _run(settings: NotifySettings) -> int:
     notifications = Notifications(settings.server)
     if settings.unsafe_allow_local_webhooks:
         _log.warning("an unsafe flag is in force", flag="unsafe_allow_local_webhooks")
-    page = metrics_page(parse_address(settings.metrics), registry)
-    with _signals(stop_asked), page as metrics:
+    address = parse_address(settings.metrics)
+    with _signals(stop_asked), metrics_served(address, registry) as metrics:
         async with notifications, _senders(settings) as senders:
             reports = Reports(notifications.record)
             figures.reports_dropped.set_function(lambda: reports.dropped)
@@ -78,7 +83,7 @@ async def _run(settings: NotifySettings) -> int:
                     await stop_asked.wait()
                     await _stop(roster, settings)
     _log.info("the notifier stopped")
-    return EXIT_DONE
+    return exits.DONE
 
 
 def _hire(
@@ -182,7 +187,8 @@ def _signals(stop_asked: asyncio.Event) -> Iterator[None]:
 
     def asked() -> None:
         if stop_asked.is_set():
-            os._exit(EXIT_FAILED)
+            _log.warning("told twice to stop: leaving at once")
+            os._exit(exits.FAILED)
         stop_asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

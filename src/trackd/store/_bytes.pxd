@@ -72,7 +72,7 @@ cdef enum:
     VARINT_CONTINUES = 0x80
 
 # Fields of ScanEvent.
-cdef enum EventField:
+cdef enum:
     EVENT_ID = 1
     WAYBILL_NUMBER = 2
     CODE = 3

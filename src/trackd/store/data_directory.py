@@ -52,13 +52,14 @@ class DataDirectory:
         """Opens or makes the directory.
 
         partition_count: what a new directory gets, and what an old one must have; None takes what
-        is there, or default_count. inherited_lock: the lock_descriptor of the process that started
-        this one. Raises DirectoryInUse, WrongData or StorageFailed.
+        is there, or default_count, PARTITIONS_MAX at most. inherited_lock: the lock_descriptor of
+        the process that started this one. Raises DirectoryInUse, WrongData or StorageFailed.
         """
         self.path = path
         self._lock = _locked(path) if inherited_lock is None else inherited_lock
         try:
-            self.manifest = self._read() or self._make(partition_count or default_count)
+            wanted = partition_count or min(default_count, PARTITIONS_MAX)
+            self.manifest = self._read() or self._make(wanted)
             if partition_count not in {None, self.manifest.partition_count}:
                 raise WrongData(
                     f"{path} has {self.manifest.partition_count} partitions, not {partition_count};"
@@ -96,7 +97,7 @@ class DataDirectory:
 
     def _make(self, partition_count: int) -> Manifest:
         if not 1 <= partition_count <= PARTITIONS_MAX:
-            raise WrongData(f"{partition_count} partitions: must be 1-{PARTITIONS_MAX}")
+            raise WrongData(f"partitions = {partition_count}: must be 1-{PARTITIONS_MAX}")
         return self._write(partition_count)
 
     def _write(self, partition_count: int) -> Manifest:

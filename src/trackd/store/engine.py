@@ -122,6 +122,9 @@ class EngineOptions:
 
 _BLOOM_BITS = 10
 _BLOCK_BYTES = 8 << 10
+# A status is read and rewritten alone, at random, and kept in memory by statuses.py: taking a block
+# apart is most of what a cold one costs, and its cache and its compression save little.
+_STATUS_BLOCK_BYTES = 4 << 10
 _MAX_WRITE_BUFFERS = 4
 _LOG_WRITE_BUFFERS = 8
 # The array of buckets of a hashed memtable counts as memory of the write buffer: an eighth of it
@@ -142,9 +145,11 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     family = Options(raw_mode=True)
     blocks = BlockBasedOptions()
     blocks.set_block_cache(cache.cache)
-    blocks.set_block_size(_BLOCK_BYTES)
+    is_status = table is Table.STATUS
+    blocks.set_block_size(_STATUS_BLOCK_BYTES if is_status else _BLOCK_BYTES)
     blocks.set_bloom_filter(_BLOOM_BITS, False)
-    blocks.set_cache_index_and_filter_blocks(True)
+    # Those of statuses stay in memory, 2 bytes for each waybill: each scan of a cold one asks all.
+    blocks.set_cache_index_and_filter_blocks(not is_status)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
     blocks.set_format_version(5)
     if table in {Table.EVENTS, Table.STATUS}:
@@ -154,7 +159,7 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     family.set_block_based_table_factory(blocks)
     family.set_write_buffer_size(options.write_buffer_bytes)
     family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS)
-    family.set_compression_type(DBCompressionType.lz4())
+    family.set_compression_type(DBCompressionType.none() if is_status else DBCompressionType.lz4())
     family.set_level_zero_file_num_compaction_trigger(options.level0_compaction_files)
     family.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_files)
     family.set_level_zero_stop_writes_trigger(options.level0_stop_files)

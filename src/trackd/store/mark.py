@@ -2,8 +2,8 @@
 
 RocksDB opens silently with fewer rows when its log was damaged, truncated, deleted or rolled back.
 The mark is what that is measured against. It is written after each flush and before anybody is
-answered, so it is never behind an acknowledgement when only the process died; it is synced at least
-once a second, so a power cut may leave it up to a second behind, never ahead.
+answered, so it is never behind an acknowledgement when only the process died; it is synced every
+`mark_sync_interval_s`, so a power cut may leave it that much behind, never ahead.
 
     file = slot{2}, 512 bytes apart, written in turn
     slot = magic "trkd" · format u32 · position u64 · crc32 of the above u32      (big-endian)

@@ -15,6 +15,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from trackd.store.errors import StorageFailed
 
 _BLOCK_BYTES = 32 << 10
@@ -27,6 +29,8 @@ _WRITTEN_TYPES = frozenset({1, 2, 3, 4})
 _ENDLESS_TYPES = frozenset({5, 6, 7, 8, 11, 131})
 _UNKNOWN_TYPE = b"\xff"
 
+_log = structlog.get_logger()
+
 
 def endless_records(partition: Path) -> list[tuple[Path, int]]:
     """The log files of a RocksDB directory with the offsets of types that are read for ever.
@@ -36,14 +40,14 @@ def endless_records(partition: Path) -> list[tuple[Path, int]]:
     """
     found = []
     try:
-        for log in sorted(partition.glob("*.log")):
-            if log.stat().st_size < _HEAD_BYTES:
+        for path in sorted(partition.glob("*.log")):
+            if path.stat().st_size < _HEAD_BYTES:
                 continue
             with (
-                log.open("rb") as file,
+                path.open("rb") as file,
                 mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
             ):
-                found += [(log, offset) for offset in _endless_types(content)]
+                found += [(path, offset) for offset in _endless_types(content)]
     except OSError as error:
         raise StorageFailed(f"{partition}: {error}") from error
     return found
@@ -70,14 +74,18 @@ def defuse(partition: Path) -> int:
     block.
     """
     count = 0
-    for log, offset in endless_records(partition):
+    for path, offset in endless_records(partition):
         try:
-            with log.open("r+b") as file:
+            with path.open("r+b") as file:
                 file.seek(offset)
                 file.write(_UNKNOWN_TYPE)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StorageFailed(f"{log}: {error}") from error
+            raise StorageFailed(f"{path}: {error}") from error
         count += 1
+    if count:
+        _log.warning(
+            "noise in RocksDB's log was marked as damaged", path=str(partition), count=count
+        )
     return count

@@ -10,8 +10,26 @@ from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from trackd.store._bytes cimport load64
+from trackd.store._bytes cimport (
+    CODE,
+    DELIMITED,
+    EVENT_ID,
+    FACILITY_CODE,
+    OCCURRED_AT_MS,
+    VARINT,
+    WAYBILL_NUMBER,
+    load64,
+)
 from trackd.store._hashing cimport key_of, xxh3
+from trackd.wire._waybills cimport is_of_waybill_characters
+
+from trackd.domain.validation import (
+    BATCH_ID_LENGTH_MAX,
+    EVENT_ID_LENGTH_MAX,
+    SHORT_TEXT_LENGTH_MAX,
+    WAYBILL_NUMBER_LENGTH_MAX,
+    WAYBILL_NUMBER_LENGTH_MIN,
+)
 
 cdef extern from "Python.h":
     str PyUnicode_New(Py_ssize_t, Py_UCS4)
@@ -19,31 +37,19 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object, Py_ssize_t*) except NULL
 
 cdef enum:
-    EVENT_ID = 1
-    WAYBILL_NUMBER = 2
-    CODE = 3
-    OCCURRED_AT_MS = 4
-    FACILITY_CODE = 5
     FIELDS = 9  # 1 to 8 may stand in a plain event: numbers and texts
-    # wire types
-    VARINT = 0
-    DELIMITED = 2
     ONE_BYTE_CODES = 0x80
     ONE_BYTE_LENGTH_MAX = 0x7F
-    BATCH_ID_LENGTH_MAX = 64
-    WAYBILL_NUMBER_LENGTH_MIN = 4
     ASCII_MAX = 0x7F
     # A power of two; a network has some thousands, and a batch a few.
     FACILITIES = 1024
 
 # By field. Longer texts take the long way, which says what is wrong with them.
-cdef int[FIELDS] LENGTHS_MAX = [0, 64, 40, 0, 0, 32, 32, 32, 32]
-
-
-cdef unsigned char[256] _WAYBILL_CHARACTERS
-cdef int _character
-for _character in range(256):
-    _WAYBILL_CHARACTERS[_character] = chr(_character) in "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-"
+cdef int _SHORT = SHORT_TEXT_LENGTH_MAX
+cdef int[FIELDS] LENGTHS_MAX = [
+    0, EVENT_ID_LENGTH_MAX, WAYBILL_NUMBER_LENGTH_MAX, 0, 0, _SHORT, _SHORT, _SHORT, _SHORT
+]
+cdef Py_ssize_t _NUMBER_MIN = WAYBILL_NUMBER_LENGTH_MIN, _BATCH_ID_MAX = BATCH_ID_LENGTH_MAX
 
 
 cdef inline bint _printable(const unsigned char* text, Py_ssize_t length) noexcept:
@@ -62,14 +68,6 @@ cdef inline str _ascii(const unsigned char* text, Py_ssize_t length):
     cdef str made = PyUnicode_New(length, ASCII_MAX)
     memcpy(PyUnicode_DATA(made), text, length)
     return made
-
-
-cdef inline bint _waybill(const unsigned char* text, Py_ssize_t length) noexcept:
-    cdef Py_ssize_t i
-    cdef unsigned char good = 1
-    for i in range(length):
-        good &= _WAYBILL_CHARACTERS[text[i]]
-    return good
 
 
 cdef class EventLoop:
@@ -121,7 +119,7 @@ cdef class EventLoop:
         cdef list scans = [[] for _ in range(self.partition_count)]
         batch_id = ""
         if data < end and data[0] == (1 << 3 | DELIMITED) != tag:
-            if end - data < 2 or data[1] > BATCH_ID_LENGTH_MAX or end - data < 2 + data[1]:
+            if end - data < 2 or data[1] > _BATCH_ID_MAX or end - data < 2 + data[1]:
                 return None
             if not _printable(data + 2, data[1]):
                 return None
@@ -163,7 +161,8 @@ cdef class EventLoop:
             lengths[field] = 0
         while at < end:
             field = at[0] >> 3
-            if field >= FIELDS or seen >> field & 1 or end - at < 2:
+            # There is no field 0: protobuf refuses it, whoever reads the event later.
+            if field == 0 or field >= FIELDS or seen >> field & 1 or end - at < 2:
                 plain = False
                 break
             seen |= 1 << field
@@ -205,9 +204,9 @@ cdef class EventLoop:
             plain = (
                 code < ONE_BYTE_CODES and self.plain[code]
                 and lengths[EVENT_ID] > 0
-                and lengths[WAYBILL_NUMBER] >= WAYBILL_NUMBER_LENGTH_MIN
+                and lengths[WAYBILL_NUMBER] >= _NUMBER_MIN
                 and self.occurred_at_ms_min <= <int64_t>occurred_at_ms <= latest_ms
-                and _waybill(texts[WAYBILL_NUMBER], lengths[WAYBILL_NUMBER])
+                and is_of_waybill_characters(texts[WAYBILL_NUMBER], lengths[WAYBILL_NUMBER])
             )
         wire = PyBytes_FromStringAndSize(<const char*>data, length)
         if not plain:

@@ -31,6 +31,7 @@ from trackd.store._bytes cimport (
 )
 
 from trackd.store._hashing cimport DIGEST, key_of
+from trackd.wire._waybills cimport is_of_waybill_characters
 
 from trackd.domain.validation import WAYBILL_NUMBER_LENGTH_MAX, WAYBILL_NUMBER_LENGTH_MIN
 from trackd.store.records import FORMAT_VERSION, STATUS_HEAD, UnreadableRecord, decode_status
@@ -59,16 +60,13 @@ cdef Py_ssize_t _NUMBER_MIN = WAYBILL_NUMBER_LENGTH_MIN, _NUMBER_MAX = WAYBILL_N
 
 def located(bytes request, unsigned int partition_count):
     """The partition and the status key of a look-up of plain shape; None of another one."""
-    cdef Py_ssize_t at, length = PyBytes_GET_SIZE(request) - 2
+    cdef Py_ssize_t length = PyBytes_GET_SIZE(request) - 2
     cdef Bytes data = <Bytes>PyBytes_AS_STRING(request)
-    cdef unsigned char c
     cdef bytes key
     if length < _NUMBER_MIN or length > _NUMBER_MAX or data[0] != 0x0A or data[1] != length:
         return None
-    for at in range(2, 2 + length):
-        c = data[at]
-        if not (c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'-'):
-            return None
+    if not is_of_waybill_characters(data + 2, length):
+        return None
     key = key_of(data + 2, length)
     return load64(PyBytes_AS_STRING(key)) % partition_count, key
 

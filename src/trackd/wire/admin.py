@@ -5,9 +5,6 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from google.protobuf.message import DecodeError
 
 import trackd
 from trackd.latency import Latencies
@@ -23,7 +20,7 @@ from trackd.v1.admin_pb2 import (
     PartitionStats,
 )
 from trackd.wire.calls import Context
-from trackd.wire.errors import malformed
+from trackd.wire.requests import parsed
 
 # Asks another worker for its GetStats answer; None if it cannot be reached.
 StatsOfOthers = Callable[[], Awaitable[bytes | None]]
@@ -51,7 +48,7 @@ class AdminService:
 
     async def get_topology(self, request: bytes, _: Context) -> bytes:
         """GetTopology."""
-        _refuse_noise(GetTopologyRequest, request)
+        parsed(GetTopologyRequest, request)  # nothing is asked in it, and noise is refused
         return GetTopologyResponse(
             data_set_id=self._data_set_id,
             partition_count=len(self.addresses),
@@ -63,7 +60,7 @@ class AdminService:
 
     async def get_stats(self, request: bytes, _: Context) -> bytes:
         """GetStats; without the partitions of a worker that cannot be reached."""
-        _refuse_noise(GetStatsRequest, request)
+        parsed(GetStatsRequest, request)
         stats = [await asyncio.to_thread(_stats, partition) for partition in self._partitions]
         for answer in await asyncio.gather(*(ask() for ask in self._others)):
             if answer is not None:
@@ -75,14 +72,6 @@ class AdminService:
             disk_free_bytes=(await asyncio.to_thread(shutil.disk_usage, self._data)).free,
             low_space=self._space.low,
         ).SerializeToString()
-
-
-def _refuse_noise(message: Any, request: bytes) -> None:
-    """Says of bytes that are no request that they are none, though nothing is asked in it."""
-    try:
-        message.FromString(request)
-    except DecodeError:
-        raise malformed() from None
 
 
 def _stats(partition: Partition) -> PartitionStats:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from trackd import compiled
-from trackd.domain.validation import Fault
+from trackd.domain.validation import NORMAL_WAYBILL_NUMBER, Fault
 from trackd.domain.vocabulary import flags_of
 from trackd.store.data_directory import PARTITIONS_MAX
 from trackd.store.keys import partition_of, status_key, waybill_of_status_key
@@ -25,7 +25,7 @@ _FIELD_1 = b"\x0a"
 _FIELD_2 = b"\x12"
 _FIELD_3 = b"\x1a"
 _STATUS_LAST_EVENT = b"\x22"  # ShipmentStatus.last_event is field 4
-_PLAIN = re.compile(rb"\n.([A-Z0-9-]{4,40})", re.DOTALL).fullmatch
+_PLAIN = re.compile(rf"\n.({NORMAL_WAYBILL_NUMBER})".encode(), re.DOTALL).fullmatch
 # Set in every byte of a varint but its last.
 _VARINT_CONTINUES = 0x80
 _FLAGS = {0: ()} | {mask: tuple(flags_of(mask)) for mask in range(2, 1 << 8, 2)}

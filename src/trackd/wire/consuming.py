@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from trackd.feed.consumer import CREDITS_MAX, Consumer, Given
 from trackd.feed.share_access import ShareAccess
 from trackd.feed.subscription import ConsumerStopped, Subscription
 from trackd.v1 import feed_pb2
 from trackd.wire.calls import Context
-from trackd.wire.errors import invalid, malformed
+from trackd.wire.errors import invalid
+from trackd.wire.requests import parsed
 from trackd.wire.subscription_messages import (
     CREDITS,
     DELAY_MS_MAX,
@@ -175,11 +174,3 @@ async def _give(
     while True:
         for message in messages(await consumer.given()):
             await context.write(message)
-
-
-def parsed(message: Any, request: bytes) -> Any:
-    """The message in a request. Raises CallError."""
-    try:
-        return message.FromString(request)
-    except DecodeError:
-        raise malformed() from None

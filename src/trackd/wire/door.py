@@ -30,8 +30,8 @@ _INGEST = ingest_pb2.DESCRIPTOR.services_by_name["IngestService"].full_name
 _TRACKING = tracking_pb2.DESCRIPTOR.services_by_name["TrackingService"].full_name
 _FEED = feed_pb2.DESCRIPTOR.services_by_name["FeedService"].full_name
 _ADMIN = admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name
-SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN)
 _NOTIFICATION = notification_pb2.DESCRIPTOR.services_by_name["NotificationService"].full_name
+SERVICES = (_INGEST, _TRACKING, _FEED, _ADMIN, _NOTIFICATION)
 _ADMIN_CALLS_MAX = 100
 # What a worker adds to a batch before another one gets it: a waybill number's normal form to each
 # event whose own was not.
@@ -49,13 +49,15 @@ class DoorLimits:
     streams_max: int
     watches_max: int
     consumers_max: int
+    # Of callers, over all of which it listens to.
+    connections_max: int
     # Whether other processes listen on the same port, and send what they were sent.
     among_workers: bool = False
 
     @property
     def pending_calls_max(self) -> int:
         """How many calls may wait to be taken: as many as could be at work."""
-        streams = self.streams_max + self.watches_max
+        streams = self.streams_max + self.watches_max + self.consumers_max
         return self.unary_ingest_in_flight_max + self.reads_in_flight_max + streams
 
 
@@ -236,6 +238,8 @@ def _options(limits: DoorLimits) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.so_reuseport", int(limits.among_workers)),
+        # A connection takes an open file, and the store must always find another one.
+        ("grpc.max_allowed_incoming_connections", limits.connections_max),
         # Beyond about 1,000 calls that wait to be taken gRPC's core cancels some at random; it is
         # ours to say who comes back later, with a reason and a delay.
         ("grpc.server.max_pending_requests", limits.pending_calls_max),

@@ -143,7 +143,7 @@ def key_unavailable(why: str) -> CallError:
     return CallError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "KEY_UNAVAILABLE",
-        f"the secrets of endpoints cannot be kept or read: {why}",
+        f"the secrets of endpoints cannot be kept or read: {why} (setting secrets_key_file)",
     )
 
 

@@ -9,32 +9,23 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from google.protobuf.message import DecodeError
-
 from trackd.feed.change import varint
 from trackd.feed.filters import Filter, UnusableFilter
 from trackd.feed.live import Live
 from trackd.feed.partition_feed import PositionExpired
 from trackd.feed.watch import Place, Told, Watch
-from trackd.v1.feed_pb2 import (
-    START_FROM_EARLIEST,
-    START_FROM_NOW,
-    START_FROM_SNAPSHOT,
-    START_FROM_UNSPECIFIED,
-    ChangeFilter,
-    FeedStart,
-    WatchChangesRequest,
-)
+from trackd.v1.feed_pb2 import ChangeFilter, FeedStart, WatchChangesRequest
 from trackd.wire import resume_tokens
 from trackd.wire.calls import Calls, Context
-from trackd.wire.errors import CallError, invalid, malformed, stopping
+from trackd.wire.errors import CallError, invalid, stopping
+from trackd.wire.requests import parsed
 
 # Tags of WatchChangesResponse; the numbers are held to the contract by a test.
 _CHANGES = b"\x0a"
-_CAUGHT_UP = b"\x12\x00"
+CAUGHT_UP = b"\x12\x00"
 _RESUME_TOKEN = b"\x1a"
 # How long a watch whose reader does not read has to end when the server stops.
-_STOP_GRACE_S = 0.5
+STOP_GRACE_S = 0.5
 
 
 class FeedService:
@@ -51,10 +42,7 @@ class FeedService:
 
     async def watch_changes(self, request: bytes, context: Context) -> None:
         """WatchChanges."""
-        try:
-            asked = WatchChangesRequest.FromString(request)
-        except DecodeError:
-            raise malformed() from None
+        asked = parsed(WatchChangesRequest, request)
         wanted = filter_of(asked.filter, "filter")
         watch = Watch(self._live, wanted, self._start(asked.start))
         place = watch.place
@@ -89,27 +77,14 @@ class FeedService:
         await self._calls.stopping.wait()
         self._live.stop()
         # Whoever does not read would otherwise be waited for as long as for a call that works.
-        await asyncio.sleep(_STOP_GRACE_S)
+        await asyncio.sleep(STOP_GRACE_S)
         for call in list(self._running):
             call.cancel()
 
     def _start(self, start: FeedStart) -> Place:
         """The place to start from. Raises CallError."""
-        if start.WhichOneof("place") == "resume_token":
-            return self._resumed(start.resume_token)
-        origin = getattr(start, "from")
-        now = {number: feed.newest_position for number, feed in self._feeds}
-        if origin in {START_FROM_UNSPECIFIED, START_FROM_NOW}:
-            return Place(now)
-        if origin == START_FROM_EARLIEST:
-            return Place({number: feed.oldest_position - 1 for number, feed in self._feeds})
-        if origin == START_FROM_SNAPSHOT:
-            return Place(now, (self._feeds[0][0], b""))
-        raise invalid("start.from", f"{origin} is not a StartFrom")
-
-    def _resumed(self, text: str) -> Place:
         try:
-            return resume_tokens.parse(text, self._data_set_id, self._feeds)
+            return resume_tokens.place_of(start, self._data_set_id, self._feeds)
         except CallError as error:
             self._live.figures.position_expired += error.reason == "POSITION_EXPIRED"
             raise
@@ -117,15 +92,18 @@ class FeedService:
     def _message(self, told: Told) -> bytes:
         # Those who are told together are mostly at one place.
         if told.place != self._last_place:
-            token = resume_tokens.token(self._data_set_id, told.place).encode()
-            self._last_place, self._last_token = (
-                told.place,
-                b"".join((_RESUME_TOKEN, varint(len(token)), token)),
-            )
+            token = resume_tokens.token(self._data_set_id, told.place)
+            self._last_place, self._last_token = told.place, token_field(token)
         end = self._last_token
         if not told.run:
-            return _CAUGHT_UP + end
+            return CAUGHT_UP + end
         return b"".join((_CHANGES, varint(len(told.run)), told.run, end))
+
+
+def token_field(resume_token: str) -> bytes:
+    """The field of a WatchChangesResponse that says where to go on."""
+    token = resume_token.encode()
+    return b"".join((_RESUME_TOKEN, varint(len(token)), token))
 
 
 def filter_of(message: ChangeFilter, field: str) -> Filter:
@@ -137,6 +115,7 @@ def filter_of(message: ChangeFilter, field: str) -> Filter:
             flags=message.flags,
             facility_codes=message.facility_codes,
             account_ids=message.account_ids,
+            news_only=message.news_only,
         )
     except UnusableFilter as error:
         reason = "INVALID_WAYBILL_NUMBER" if error.field == "waybill_numbers" else "INVALID_FIELD"

@@ -5,9 +5,6 @@ Translates; what endpoints are is in endpoints.py, what they may be in endpoint_
 
 import asyncio
 from collections.abc import Mapping
-from typing import TypeVar
-
-from google.protobuf.message import DecodeError, Message
 
 from trackd.v1 import notification_pb2 as pb
 from trackd.wire.calls import Behaviour, Calls, Context
@@ -16,7 +13,8 @@ from trackd.wire.endpoint_record import EndpointRecord
 from trackd.wire.endpoint_rules import TEXT_CHARACTERS_MAX, checked_reason, overlap_ms
 from trackd.wire.endpoint_tests import EndpointTests
 from trackd.wire.endpoints import Endpoints
-from trackd.wire.errors import invalid, malformed
+from trackd.wire.errors import invalid
+from trackd.wire.requests import parsed
 
 DELIVERIES_PAGE_SIZE_MAX = 500
 DELIVERIES_PAGE_SIZE_DEFAULT = 100
@@ -24,8 +22,6 @@ RECORDED_MAX = 1_000
 TARGETS_WAIT_MS_MAX = 60_000
 # What a notifier sends of itself is no longer than this.
 _ID_CHARACTERS_MAX = 200
-
-_Message = TypeVar("_Message", bound=Message)
 
 
 class NotificationService:
@@ -59,32 +55,32 @@ class NotificationService:
 
     async def create_endpoint(self, request: bytes, _: Context) -> bytes:
         """CreateEndpoint."""
-        asked = _read(pb.CreateEndpointRequest, request)
+        asked = parsed(pb.CreateEndpointRequest, request)
         record = await self._endpoints.create(asked.endpoint)
         answer = pb.CreateEndpointResponse(endpoint=record.endpoint, secret=_newest(record))
         return answer.SerializeToString()
 
     async def get_endpoint(self, request: bytes, _: Context) -> bytes:
         """GetEndpoint."""
-        asked = _read(pb.GetEndpointRequest, request)
+        asked = parsed(pb.GetEndpointRequest, request)
         endpoint = self._endpoints.get(asked.id).endpoint
         return pb.GetEndpointResponse(endpoint=endpoint).SerializeToString()
 
     async def list_endpoints(self, request: bytes, _: Context) -> bytes:
         """ListEndpoints."""
-        _read(pb.ListEndpointsRequest, request)
+        parsed(pb.ListEndpointsRequest, request)
         endpoints = [record.endpoint for record in self._endpoints.all()]
         return pb.ListEndpointsResponse(endpoints=endpoints).SerializeToString()
 
     async def update_endpoint(self, request: bytes, _: Context) -> bytes:
         """UpdateEndpoint."""
-        asked = _read(pb.UpdateEndpointRequest, request)
+        asked = parsed(pb.UpdateEndpointRequest, request)
         record = await self._endpoints.update(asked.endpoint)
         return pb.UpdateEndpointResponse(endpoint=record.endpoint).SerializeToString()
 
     async def rotate_endpoint_secret(self, request: bytes, _: Context) -> bytes:
         """RotateEndpointSecret."""
-        asked = _read(pb.RotateEndpointSecretRequest, request)
+        asked = parsed(pb.RotateEndpointSecretRequest, request)
         if self._endpoints.get(asked.id).endpoint.kind != pb.EndpointKind.ENDPOINT_KIND_WEBHOOK:
             raise invalid("id", "texts to people are not signed", "INVALID_ENDPOINT")
         record = await self._endpoints.rotate(asked.id, overlap_ms=overlap_ms(asked.overlap_ms))
@@ -93,7 +89,7 @@ class NotificationService:
 
     async def try_endpoint(self, request: bytes, _: Context) -> bytes:
         """TestEndpoint."""
-        asked = _read(pb.TestEndpointRequest, request)
+        asked = parsed(pb.TestEndpointRequest, request)
         self._endpoints.get(asked.id)
         test = self._tests.ask(asked.id)
         self._endpoints.wake()
@@ -102,26 +98,26 @@ class NotificationService:
 
     async def disable_endpoint(self, request: bytes, _: Context) -> bytes:
         """DisableEndpoint."""
-        asked = _read(pb.DisableEndpointRequest, request)
+        asked = parsed(pb.DisableEndpointRequest, request)
         record = await self._endpoints.disable(asked.id, checked_reason(asked.reason))
         return pb.DisableEndpointResponse(endpoint=record.endpoint).SerializeToString()
 
     async def enable_endpoint(self, request: bytes, _: Context) -> bytes:
         """EnableEndpoint."""
-        asked = _read(pb.EnableEndpointRequest, request)
+        asked = parsed(pb.EnableEndpointRequest, request)
         record = await self._endpoints.enable(asked.id, from_now=asked.from_now)
         return pb.EnableEndpointResponse(endpoint=record.endpoint).SerializeToString()
 
     async def delete_endpoint(self, request: bytes, _: Context) -> bytes:
         """DeleteEndpoint."""
-        asked = _read(pb.DeleteEndpointRequest, request)
+        asked = parsed(pb.DeleteEndpointRequest, request)
         await self._endpoints.delete(asked.id)
         await self._log.forget(asked.id)
         return pb.DeleteEndpointResponse().SerializeToString()
 
     async def list_deliveries(self, request: bytes, _: Context) -> bytes:
         """ListDeliveries."""
-        asked = _read(pb.ListDeliveriesRequest, request)
+        asked = parsed(pb.ListDeliveriesRequest, request)
         self._endpoints.get(asked.id)
         if not 0 <= asked.page_size <= DELIVERIES_PAGE_SIZE_MAX:
             raise invalid(
@@ -143,7 +139,7 @@ class NotificationService:
 
     async def list_targets(self, request: bytes, _: Context) -> bytes:
         """ListTargets."""
-        asked = _read(pb.ListTargetsRequest, request)
+        asked = parsed(pb.ListTargetsRequest, request)
         if not 0 <= asked.wait_ms <= TARGETS_WAIT_MS_MAX:
             raise invalid(
                 "wait_ms", f"must be 0 to {TARGETS_WAIT_MS_MAX}", limit=TARGETS_WAIT_MS_MAX
@@ -162,7 +158,7 @@ class NotificationService:
 
     async def record_deliveries(self, request: bytes, _: Context) -> bytes:
         """RecordDeliveries."""
-        asked = _read(pb.RecordDeliveriesRequest, request)
+        asked = parsed(pb.RecordDeliveriesRequest, request)
         if len(asked.deliveries) > RECORDED_MAX:
             raise invalid("deliveries", f"at most {RECORDED_MAX}", limit=RECORDED_MAX)
         for recorded in asked.deliveries:
@@ -194,12 +190,3 @@ class NotificationService:
 
 def _newest(record: EndpointRecord) -> str:
     return record.secrets[0].text if record.secrets else ""
-
-
-def _read(kind: type[_Message], request: bytes) -> _Message:
-    message = kind()
-    try:
-        message.ParseFromString(request)
-    except DecodeError:
-        raise malformed() from None
-    return message

@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from trackd.partition import Partition, TimelinePage
 from trackd.store.planner import ScanTuple, Verdict
 from trackd.store.records import without_fingerprints
 from trackd.wire.access import PartitionAccess
 from trackd.wire.calls import Context
-from trackd.wire.errors import CallError, malformed
+from trackd.wire.errors import CallError
 from trackd.wire.peer_messages import (
     TOKEN_KEY,
     GetLogBoundsResponse,
@@ -28,6 +27,7 @@ from trackd.wire.peer_messages import (
     ReadTimelineRequest,
     ReadTimelineResponse,
 )
+from trackd.wire.requests import parsed
 
 # Batches of one worker for one partition that wait for their commit; the worker that sends them
 # waits beyond it.
@@ -62,14 +62,14 @@ class PeerService:
 
     async def read_statuses(self, request: bytes, _: Context) -> bytes:
         """ReadStatuses."""
-        asked = _parsed(ReadStatusesRequest, request)
+        asked = parsed(ReadStatusesRequest, request)
         rows = await self._own(asked.partition).read_statuses(asked.keys)
         kept = [without_fingerprints(rows[key]) if key in rows else b"" for key in asked.keys]
         return _bytes(ReadStatusesResponse(rows=kept))
 
     async def read_timeline(self, request: bytes, _: Context) -> bytes:
         """ReadTimeline."""
-        asked = _parsed(ReadTimelineRequest, request)
+        asked = parsed(ReadTimelineRequest, request)
         page = await self._own(asked.partition).read_timeline(
             asked.key,
             after=asked.after or None,
@@ -84,7 +84,7 @@ class PeerService:
 
     async def reached(self, request: bytes, _: Context) -> bytes:
         """Reached."""
-        asked = _parsed(ReachedRequest, request)
+        asked = parsed(ReachedRequest, request)
         reached = await self._own(asked.partition).reached(asked.position)
         return _bytes(ReachedResponse(reached=reached))
 
@@ -177,13 +177,6 @@ def partition_unavailable(partition: int) -> CallError:
         {"partition": str(partition)},
         retry_after_s=0.1,
     )
-
-
-def _parsed(message: Any, request: bytes) -> Any:
-    try:
-        return message.FromString(request)
-    except DecodeError:
-        raise malformed() from None
 
 
 def _bytes(message: Any) -> bytes:

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 
 import grpc
 
+from trackd.store.data_directory import PARTITIONS_MAX
 from trackd.wire.errors import CallError, invalid
 
-# A batch touches at most this many partitions (data_directory.PARTITIONS_MAX).
-_PARTS_MAX = 256
+# As far as an int64 of protobuf counts. No partition ever gets there.
+_POSITION_MAX = (1 << 63) - 1
 # int() by itself would take signs, white space, underscores and the digits of every script.
 _PARTS = re.compile(r"[0-9]+\.[0-9]+(,[0-9]+\.[0-9]+)*").fullmatch
 
@@ -30,10 +31,10 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
     try:
         if not slash or not _PARTS(rest):
             raise ValueError
-        parts = rest.split(",", _PARTS_MAX)
+        parts = rest.split(",", PARTITIONS_MAX)
         pairs = [part.split(".") for part in parts]
         positions = {int(partition): int(position) for partition, position in pairs}
-        if len(parts) > _PARTS_MAX:
+        if len(parts) > PARTITIONS_MAX:
             raise ValueError
     except ValueError:
         raise invalid(field, "is not a position of this server", "INVALID_POSITION") from None
@@ -44,6 +45,8 @@ def parse(text: str, data_set_id: str, field: str = "min_position") -> dict[int,
             f"{field}: belongs to another data set",
             {"data_set_id": data_set_id},
         )
+    if max(positions.values()) > _POSITION_MAX:
+        raise future(field)
     return positions
 
 

@@ -12,14 +12,21 @@ from typing import Protocol
 
 import grpc
 
+from trackd.domain.validation import WAYBILL_NUMBER_LENGTH_MAX
 from trackd.feed.watch import Place
 from trackd.store.keys import HASH_LENGTH
+from trackd.v1.feed_pb2 import (
+    START_FROM_EARLIEST,
+    START_FROM_NOW,
+    START_FROM_SNAPSHOT,
+    START_FROM_UNSPECIFIED,
+    FeedStart,
+)
 from trackd.wire import positions
 from trackd.wire.errors import CallError, invalid
 
 FIELD = "start.resume_token"
-# A waybill number has at most 40 characters.
-_KEY_LENGTH_MAX = HASH_LENGTH + 40
+_KEY_LENGTH_MAX = HASH_LENGTH + WAYBILL_NUMBER_LENGTH_MAX
 
 
 class KeptLog(Protocol):
@@ -38,6 +45,24 @@ def token(data_set_id: str, place: Place) -> str:
         return text
     number, key = place.snapshot
     return f"{text}!{number}.{base64.urlsafe_b64encode(key).decode()}"
+
+
+def place_of(start: FeedStart, data_set_id: str, feeds: Sequence[tuple[int, KeptLog]]) -> Place:
+    """The place where a watch starts. feeds: of every partition that is watched, with its number.
+
+    Raises CallError: as `parse`, or INVALID_ARGUMENT for an origin that is none.
+    """
+    if start.WhichOneof("place") == "resume_token":
+        return parse(start.resume_token, data_set_id, feeds)
+    origin = getattr(start, "from")
+    now = {number: feed.newest_position for number, feed in feeds}
+    if origin in {START_FROM_UNSPECIFIED, START_FROM_NOW}:
+        return Place(now)
+    if origin == START_FROM_EARLIEST:
+        return Place({number: feed.oldest_position - 1 for number, feed in feeds})
+    if origin == START_FROM_SNAPSHOT:
+        return Place(now, (feeds[0][0], b""))
+    raise invalid("start.from", f"{origin} is not a StartFrom")
 
 
 def parse(text: str, data_set_id: str, feeds: Sequence[tuple[int, KeptLog]]) -> Place:

@@ -10,7 +10,6 @@ hold. `_reading.pyx` is the same loop compiled, for batches and events of plain 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.message import DecodeError
 from xxhash import xxh3_64_digest
@@ -19,7 +18,9 @@ from trackd import compiled
 from trackd.domain.lifecycle import step_of
 from trackd.domain.validation import (
     BATCH_EVENTS_MAX,
+    BATCH_ID_LENGTH_MAX,
     EVENT_ID_LENGTH_MAX,
+    NORMAL_WAYBILL_NUMBER,
     OCCURRED_AT_MS_MIN,
     Fault,
     fault_in,
@@ -31,10 +32,9 @@ from trackd.store.keys import HASH_LENGTH, partition_of, status_key
 from trackd.store.planner import ScanTuple
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import AppendEventsRequest, StreamEventsRequest
-from trackd.wire.errors import invalid, malformed
-from trackd.wire.slices import AppendSlices, StreamSlices
-
-BATCH_ID_LENGTH_MAX = 64
+from trackd.wire.errors import invalid
+from trackd.wire.requests import parsed
+from trackd.wire.slices import AppendSlices, StreamSlices, can_be_answered
 
 _compiled = compiled.load("trackd.wire._reading")
 # The number of `events` in each request.
@@ -44,7 +44,7 @@ _STREAM_EVENTS = StreamEventsRequest.DESCRIPTOR.fields_by_name["events"].number
 # Their meaning is in their attributes: they take the long way.
 _MEANT_BY_ATTRIBUTES = {EventCode.PROBLEM_RESOLVED, EventCode.EVENT_VOIDED}
 _PLAIN_CODES = frozenset(code.value for code in EventCode if code not in _MEANT_BY_ATTRIBUTES)
-_IS_PLAIN_WAYBILL = re.compile(r"[A-Z0-9-]{4,40}").fullmatch
+_IS_PLAIN_WAYBILL = re.compile(NORMAL_WAYBILL_NUMBER).fullmatch
 # What the four fields that are always there take beside their text: tag and length of event id and
 # waybill number, tag and byte of the code, tag and six bytes of the time, which has six from 1971
 # to 2109.
@@ -88,7 +88,7 @@ class ScanReader:
         """The batch of an AppendEvents call. Raises CallError."""
         if batch := self._read_compiled(request, _APPEND_EVENTS, now_ms):
             return batch
-        wires = _wires(AppendSlices, request).events
+        wires = parsed(AppendSlices, request).events
         events: Sequence[ScanEvent | None]
         try:
             events = AppendEventsRequest.FromString(request).events
@@ -100,14 +100,14 @@ class ScanReader:
         """The batch of a StreamEvents message. Raises CallError."""
         if batch := self._read_compiled(request, _STREAM_EVENTS, now_ms):
             return batch
-        slices = _wires(StreamSlices, request)
+        slices = parsed(StreamSlices, request)
         events: Sequence[ScanEvent | None]
         try:
-            parsed = StreamEventsRequest.FromString(request)
-            events, batch_id = parsed.events, parsed.batch_id
+            read = StreamEventsRequest.FromString(request)
+            events, batch_id = read.events, read.batch_id
         except DecodeError:
             events = [_event_or_none(wire) for wire in slices.events]
-            batch_id = slices.batch_id.decode(errors="replace")
+            batch_id = _batch_id(slices.batch_id)
         if len(batch_id) > BATCH_ID_LENGTH_MAX:
             message = f"has {len(batch_id)} characters, at most {BATCH_ID_LENGTH_MAX}"
             raise invalid("batch_id", message, limit=BATCH_ID_LENGTH_MAX)
@@ -196,6 +196,8 @@ class ScanReader:
             return Fault(Rejection.FIELD_TOO_LONG, "event", message)
         if fault := fault_in(event, latest_ms):
             return fault
+        if not can_be_answered(wire):
+            return _TOO_DEEP
         number = normal_waybill_number(event.waybill_number)
         assert number is not None  # or fault_in had said so
         if number != event.waybill_number:
@@ -221,6 +223,14 @@ class ScanReader:
                     self._compiled.texts.add(encoded)
 
 
+def _batch_id(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        # It could not be handed back as it came.
+        raise invalid("batch_id", "is not UTF-8") from None
+
+
 def _check_count(events: int) -> None:
     if not 1 <= events <= BATCH_EVENTS_MAX:
         message = f"a batch has 1-{BATCH_EVENTS_MAX} events, not {events}"
@@ -228,13 +238,7 @@ def _check_count(events: int) -> None:
 
 
 _UNREADABLE = Fault(Rejection.INVALID_FIELD, "event", "cannot be parsed as a ScanEvent")
-
-
-def _wires(message: Any, request: bytes) -> Any:
-    try:
-        return message.FromString(request)
-    except DecodeError:
-        raise malformed() from None
+_TOO_DEEP = Fault(Rejection.INVALID_FIELD, "event", "holds fields that are nested too deep")
 
 
 def _event_or_none(wire: bytes) -> ScanEvent | None:

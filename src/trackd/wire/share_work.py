@@ -50,7 +50,8 @@ class ShareService:
         reader = aiter(requests)
         document = await _opening(reader)
         await self._end(document.id)
-        work = self._at_work[document.id] = _Work(self._homes.branch(document), self._now_ms)
+        branch, name = self._homes.branch(document), document.settings.name
+        work = self._at_work[document.id] = _Work(branch, name, self._now_ms)
         try:
             await work.run(reader, context, self._calls.stopping)
         finally:
@@ -92,8 +93,10 @@ async def _opening(reader: Any) -> SubscriptionDocument:
 class _Work:
     """One stream."""
 
-    def __init__(self, branch: OwnBranch, now_ms: Callable[[], int]) -> None:
+    def __init__(self, branch: OwnBranch, name: str, now_ms: Callable[[], int]) -> None:
+        """name: of the subscription, for the log."""
         self._branch = branch
+        self._name = name
         self._now_ms = now_ms
         self._shares = {share.number: share for share in branch.shares}
         self._outbox = Outbox(ShareReports)
@@ -288,7 +291,7 @@ class _Work:
         try:
             fields = await question
         except Exception as error:
-            _log.error("a question about a share failed", error=str(error))
+            _log.error("a question about a share failed", name=self._name, error=str(error))
             fields = {"error": told(error).details()}
         self._outbox.put(report(Report.ANSWER, number=number, **fields))
         self._wake.set()

@@ -22,8 +22,9 @@ from trackd.feed.subscriptions import (
 from trackd.v1 import feed_pb2
 from trackd.wire import positions
 from trackd.wire.calls import Behaviour, Calls, Context
-from trackd.wire.consuming import FindShare, opening_of, parsed, serve_consumer
+from trackd.wire.consuming import FindShare, opening_of, serve_consumer
 from trackd.wire.errors import CallError, invalid, stopping
+from trackd.wire.requests import parsed
 from trackd.wire.subscription_messages import (
     EARLIEST,
     NOW,
@@ -136,8 +137,9 @@ class SubscriptionService:
             progress=feed_pb2.SubscriptionProgress(**asdict(await found.refreshed())),
         ).SerializeToString()
 
-    async def list_subscriptions(self, _request: bytes, _: Context) -> bytes:
+    async def list_subscriptions(self, request: bytes, _: Context) -> bytes:
         """ListSubscriptions."""
+        parsed(feed_pb2.ListSubscriptionsRequest, request)
         return feed_pb2.ListSubscriptionsResponse(
             subscriptions=[subscription_message(each.document) for each in self._subscriptions]
         ).SerializeToString()

@@ -4,12 +4,10 @@ import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
-from trackd.domain.validation import normal_waybill_number
+from trackd.domain.validation import WAYBILL_NUMBER_RULE, normal_waybill_number
 from trackd.partition import Partition, TimelinePage
 from trackd.store.keys import (
     HASH_LENGTH,
@@ -28,7 +26,8 @@ from trackd.wire import answers, positions
 from trackd.wire.access import PartitionAccess
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Context
-from trackd.wire.errors import CallError, invalid, malformed
+from trackd.wire.errors import CallError, invalid
+from trackd.wire.requests import parsed
 
 BATCH_WAYBILLS_MAX = 500
 PAGE_SIZE_MAX = 500
@@ -85,7 +84,7 @@ class TrackingService:
 
     async def get_status(self, request: bytes, _: Context) -> bytes:
         """GetStatus."""
-        asked = _parsed(GetStatusRequest, request)
+        asked = parsed(GetStatusRequest, request)
         number = _waybill_number(asked.waybill_number)
         key = status_key(number)
         partition = self._partitions[partition_of(key, len(self._partitions))]
@@ -98,7 +97,7 @@ class TrackingService:
 
     async def batch_get_status(self, request: bytes, _: Context) -> bytes:
         """BatchGetStatus."""
-        asked = _parsed(BatchGetStatusRequest, request)
+        asked = parsed(BatchGetStatusRequest, request)
         if not 1 <= len(asked.waybill_numbers) <= BATCH_WAYBILLS_MAX:
             raise invalid(
                 "waybill_numbers",
@@ -134,7 +133,7 @@ class TrackingService:
 
     async def get_timeline(self, request: bytes, _: Context) -> bytes:
         """GetTimeline."""
-        asked = _parsed(GetTimelineRequest, request)
+        asked = parsed(GetTimelineRequest, request)
         number = _waybill_number(asked.waybill_number)
         if not 0 <= asked.page_size <= PAGE_SIZE_MAX:
             message = f"must be 0-{PAGE_SIZE_MAX}, not {asked.page_size}"
@@ -187,17 +186,10 @@ class TrackingService:
                 raise positions.future()
 
 
-def _parsed(message: Any, request: bytes) -> Any:
-    try:
-        return message.FromString(request)
-    except DecodeError:
-        raise malformed() from None
-
-
 def _waybill_number(text: str, field: str = "waybill_number") -> str:
     number = normal_waybill_number(text)
     if number is None:
-        raise invalid(field, "must be 4-40 of A-Z, 0-9 and -", "INVALID_WAYBILL_NUMBER")
+        raise invalid(field, WAYBILL_NUMBER_RULE, "INVALID_WAYBILL_NUMBER")
     return number
 
 

@@ -1,12 +1,13 @@
 """JSON lines to scan events: one object a line, with the field names of ScanEvent.
 
 Names may also be as protobuf's own JSON has them (`eventId`). Enumerations go by name (`DELIVERED`
-or `EVENT_CODE_DELIVERED`) or number, 64-bit numbers may be texts as protobuf writes them, null is
-the same as absent. What a field may hold is the server's to say; here only what cannot be put into
-the message is refused. By hand, as protobuf's own JSON reader is slow.
+or `EVENT_CODE_DELIVERED`) or number, 64-bit numbers may be texts as protobuf writes them or end in
+`.0`, null is the same as absent. What a field may hold is the server's to say; here only what
+cannot be put into the message is refused. By hand, as protobuf's own JSON reader is slow.
 """
 
 import codecs
+import re
 from collections.abc import Callable, Iterator, Mapping
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -19,7 +20,10 @@ from trackd.domain.vocabulary import EventCode, Reason, ReceivedBy
 from trackd.v1.event_pb2 import GeoPoint, Receipt, ScanEvent
 
 _INT64 = 1 << 63
-
+# Up to here a float is the number that was written: 1763800000000.0 is how tables write integers.
+_FLOAT_EXACT_MAX = 1 << 53
+# A sign and 19 digits. Python itself refuses to read texts of more than 4,300.
+_is_int64_text = re.compile(r"-?[0-9]{1,19}").fullmatch
 
 _Made = TypeVar("_Made", ScanEvent, GeoPoint, Receipt)
 _Reader = Callable[[str, Any], Any]
@@ -84,7 +88,8 @@ def _text(where: str, value: Any) -> str:
 
 
 def _integer(where: str, value: Any) -> int:
-    if isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii():
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) <= _FLOAT_EXACT_MAX
+    if is_whole or (isinstance(value, str) and _is_int64_text(value)):
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not -_INT64 <= value < _INT64:
         raise UnusableError(Fault("INVALID_FIELD", where, "must be a whole number of 64 bits"))

@@ -16,13 +16,18 @@ class Rejects:
     """Refusals in the order in which they became known; one writer."""
 
     def __init__(self, path: Path, *, keep_bytes: int) -> None:
-        """Goes on behind the first `keep_bytes`; what was written beyond them is said anew."""
+        """Goes on behind the first `keep_bytes`; what was written beyond them is said anew.
+
+        What is no file, /dev/null say, is left as it is and written to.
+        """
         self.path = path
         self.bytes = keep_bytes
         self._file: IO[bytes] | None = None
-        if keep_bytes == 0:
-            path.unlink(missing_ok=True)
-        elif path.exists():
+        if not path.is_file():
+            return
+        if keep_bytes == 0 and not path.is_symlink():
+            path.unlink()
+        else:
             with path.open("rb+") as file:
                 file.truncate(keep_bytes)
 

@@ -6,7 +6,6 @@ Plain arithmetic on a time that is handed in. Nothing here knows the time, or wa
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 
-MINUTES_OF_DAY = 24 * 60
 _DAY = timedelta(days=1)
 
 

@@ -1,6 +1,6 @@
 """What runs beside the calls: looks at the disk, at the loop's lag, and syncs the durable marks.
 
-Part of the wiring. A watch that ends is a failure of the server, which the wiring is told of.
+Part of the wiring. A chore that fails is a failure of the server, which the wiring is told of.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ _log = structlog.get_logger()
 
 @contextlib.asynccontextmanager
 async def running(
-    *watches: Coroutine[None, None, None], on_failure: Callable[[StorageFailed], None]
+    *chores: Coroutine[None, None, None], on_failure: Callable[[StorageFailed], None]
 ) -> AsyncIterator[None]:
-    """Runs every watch meanwhile. One that fails, whatever the reason, is a storage failure."""
+    """Runs every chore meanwhile. One that fails, whatever the reason, is a storage failure."""
 
     def ended(task: "asyncio.Task[None]") -> None:
         if not task.cancelled() and (error := task.exception()):
-            on_failure(StorageFailed(f"a watch ended: {error!r}"))
+            on_failure(StorageFailed(f"{task.get_name()} ended: {error!r}"))
 
-    tasks = [asyncio.create_task(watch) for watch in watches]
+    tasks = [asyncio.create_task(each, name=getattr(each, "__name__", "")) for each in chores]
     for task in tasks:
         task.add_done_callback(ended)
     try:
@@ -56,7 +56,11 @@ async def watch_space(settings: Settings, space: SpaceGuard, metrics: ProcessMet
             raise StorageFailed(f"the data directory is gone: {error}") from error
         low = free < reserve * (_SPACE_HYSTERESIS if space.low else 1)
         if low != space.low:
-            _log.warning("low disk space" if low else "disk space is back", free_bytes=free)
+            _log.warning(
+                "low disk space" if low else "disk space is back",
+                free_bytes=free,
+                reserve_bytes=reserve,
+            )
         space.low = low
         metrics.low_space.set(low)
         metrics.disk_free_bytes.set(free)

@@ -1,0 +1,31 @@
+"""How many files this process may have open, and how many of them callers' connections may take.
+
+RocksDB keeps the files of its tables open and makes new ones all the time. One that it cannot open
+is a storage failure, which ends the server: connections must not be able to take the last.
+"""
+
+import resource
+
+# Nobody needs more; and a number is wanted where the system has no limit.
+_FILES_MAX = 1 << 20
+
+
+def raise_limit() -> None:
+    """Allows this process as many as it may allow itself.
+
+    What a shell or a service gives it is often 1,024, while the most that it may ask for is some
+    hundred times that.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _bounded(hard)
+    if _bounded(soft) < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connections_max() -> int:
+    """How many connections a server of this process may have: half as many as open files."""
+    return _bounded(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) // 2
+
+
+def _bounded(limit: int) -> int:
+    return _FILES_MAX if limit == resource.RLIM_INFINITY else min(limit, _FILES_MAX)
