@@ -21,6 +21,14 @@ settings.load_profile("house")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The folders of the long campaigns.
+_LONG = {"faults", "cluster"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long campaigns go first, so that none is left for one process while the other is idle."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
 
 class Serve(Protocol):
     """Starts a server of the test's own; it is gone when the test is over."""

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,8 +35,7 @@ from trackd.store.mark import DurableMark
 from trackd.verify import verify
 
 _PARTITIONS = 2
-_BATCHES = 30
-_BATCH = 20
+_BATCHES, _BATCH = 30, 20
 _WAYBILLS = 40
 _SMALL = EngineOptions(write_buffer_bytes=1 << 20)
 _OPTIONS = PartitionOptions(
@@ -80,11 +80,18 @@ async def _filled(data: Path, *, orderly: bool) -> None:
     directory.close()
 
 
+@pytest.fixture(scope="module")
+async def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with nothing wrong, to be copied."""
+    data = tmp_path_factory.mktemp("sound") / "data"
+    await _filled(data, orderly=True)
+    return data
+
+
 @pytest.fixture
-async def data(tmp_path: Path) -> Path:
-    """A data directory with nothing wrong."""
-    await _filled(tmp_path / "data", orderly=True)
-    return tmp_path / "data"
+def data(sound: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(sound, tmp_path / "data"))
 
 
 def _found(data: Path, *, waybills_at_a_time: int = 1_000) -> list[Finding]:

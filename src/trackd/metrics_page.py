@@ -3,12 +3,17 @@
 Knows nothing of what is on it.
 """
 
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from prometheus_client import CollectorRegistry, start_http_server
 
 from trackd.address import Address, cannot_listen
+
+_CALL_TIMEOUT_S = 1.0
+_ENDED_WITHIN_S = 0.05
 
 
 @contextmanager
@@ -24,6 +29,13 @@ def metrics_served(address: Address, registry: CollectorRegistry) -> Iterator[Ad
     try:
         yield address._replace(port=server.server_port)
     finally:
-        server.shutdown()
+        ending = threading.Thread(target=server.shutdown)
+        ending.start()
+        # It looks for the end twice a second, and after every call: a call spares the wait.
+        called = (address.host, server.server_port)
+        while ending.is_alive():
+            with suppress(OSError):
+                socket.create_connection(called, _CALL_TIMEOUT_S).close()
+            ending.join(_ENDED_WITHIN_S)
         server.server_close()
         thread.join()

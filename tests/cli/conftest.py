@@ -3,15 +3,19 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Protocol
 
 import orjson
 import pytest
 from typer.testing import CliRunner
 
+from tests.harness.forked import ForkedProcess
 from tests.harness.server import ServerProcess
 from trackd.cli.main import application
 
@@ -51,17 +55,44 @@ def environment(server: str, **more: str) -> dict[str, str]:
 def run(
     *words: object, server: str, cwd: Path, stdin: bytes = b"", env: dict[str, str] | None = None
 ) -> Ran:
-    """Runs a command to its end."""
-    ended = subprocess.run(
-        [TRACKD, *map(str, words)],
-        input=stdin,
-        capture_output=True,
-        cwd=cwd,
-        env=environment(server, **(env or {})),
-        timeout=TIMEOUT_S,
-        check=False,
-    )
-    return Ran(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    """Runs a command to its end, in a process of its own."""
+    arguments, variables = list(map(str, words)), environment(server, **(env or {}))
+    if any(name.startswith("PYTHON") for name in env or ()):  # read while Python itself starts
+        ended = subprocess.run(
+            [TRACKD, *arguments],
+            input=stdin,
+            capture_output=True,
+            cwd=cwd,
+            env=variables,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        return Ran(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    with TemporaryFile() as out, TemporaryFile() as err:
+        with _pipe_with(stdin) as read:
+            process = ForkedProcess(arguments, env=variables, read=read, out=out, err=err, cwd=cwd)
+        try:
+            code = process.wait(TIMEOUT_S)
+        finally:
+            process.kill()
+        for file in (out, err):
+            file.seek(0)
+        return Ran(code, out.read().decode(), err.read().decode())
+
+
+@contextmanager
+def _pipe_with(content: bytes) -> Iterator[BinaryIO]:
+    """The end of a pipe from which the content is read, by whoever keeps it when the block ends."""
+    read, write = os.pipe()
+
+    def fill() -> None:
+        # It may end before it has read all.
+        with suppress(BrokenPipeError), os.fdopen(write, "wb") as pipe:
+            pipe.write(content)
+
+    with os.fdopen(read, "rb") as kept:
+        threading.Thread(target=fill, daemon=True).start()
+        yield kept
 
 
 def run_here(*words: object, env: dict[str, str | None] | None = None) -> Ran:

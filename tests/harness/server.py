@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from tests.harness.forked import ForkedProcess
+
 READY = re.compile(r"trackd is ready: gRPC on (\S+), metrics on (\S+)")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
@@ -51,7 +53,7 @@ class ServerProcess:
         self.metrics = ""
         self._logs = logs or data.parent
         self._through = through
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._runs = 0
 
     # Life.
@@ -80,9 +82,7 @@ class ServerProcess:
         assert not self.running, "one run at a time"
         self._runs += 1
         self._logs.mkdir(parents=True, exist_ok=True)
-        command = [
-            *self._through,
-            str(Path(sys.executable).with_name("trackd")),
+        arguments = [
             "serve",
             *("--data", str(self.data)),
             *("--grpc", "127.0.0.1:0"),
@@ -95,8 +95,12 @@ class ServerProcess:
         own = {name: text for name, text in os.environ.items() if not name.startswith("TRACKD_")}
         env = own | _STACKS | self.env
         with self._path("out").open("wb") as out, self._path("err").open("wb") as err:
+            # Anything else may act while a program is loaded.
+            if not self._through and self.env.keys() <= {"TRACKD_FAILPOINT"}:
+                self._process = ForkedProcess(arguments, env=env, out=out, err=err)
+                return
             self._process = subprocess.Popen(
-                command,
+                [*self._through, str(Path(sys.executable).with_name("trackd")), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -209,7 +213,7 @@ class ServerProcess:
         process.wait()
         return f"threads: {', '.join(states)}\n{self.log_end}"
 
-    def _running_process(self) -> subprocess.Popen[bytes]:
+    def _running_process(self) -> subprocess.Popen[bytes] | ForkedProcess:
         assert self._process is not None, "not started"
         return self._process
 

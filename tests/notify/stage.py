@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import grpc
 
+from tests.harness.forked import ForkedProcess
 from tests.harness.server import ServerProcess
 from trackd.client import Scanner, scan_event
 from trackd.client.notifications import Notifications
@@ -40,7 +39,7 @@ class NotifierProcess:
         self._server = server
         self._logs = logs
         self._flags = flags
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedProcess | None = None
         self.runs = 0
 
     async def start(self) -> "NotifierProcess":
@@ -48,15 +47,13 @@ class NotifierProcess:
         self.runs += 1
         out = self._logs / f"notify-{id(self)}.{self.runs}.out"
         with out.open("wb") as stdout, out.with_suffix(".err").open("wb") as stderr:
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - it takes milliseconds
+            self._process = ForkedProcess(
                 [
-                    *(str(Path(sys.executable).with_name("trackd")), "notify"),
-                    *("--server", self._server, "--metrics", "127.0.0.1:0"),
+                    *("notify", "--server", self._server, "--metrics", "127.0.0.1:0"),
                     *("--unsafe-allow-local-webhooks", *self._flags),
                 ],
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
+                out=stdout,
+                err=stderr,
                 env={k: text for k, text in os.environ.items() if not k.startswith("TRACKD_")},
             )
         async with asyncio.timeout(_START_TIMEOUT_S):

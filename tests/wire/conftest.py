@@ -11,19 +11,29 @@ from tests.wire.caller import Caller
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[dict[str, ServerProcess]]:
+    """A server on each loop that was asked for, by its name, until all tests are over."""
+    running: dict[str, ServerProcess] = {}
+    yield running
+    assert [server.stop() for server in running.values()] == [0] * len(running)
+
+
 @pytest.fixture(scope="session", params=["uvloop", "asyncio"])
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServerProcess]:
+    request: pytest.FixtureRequest,
+    servers: dict[str, ServerProcess],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ServerProcess:
     """A server with the settings that everybody gets, on one loop and on the other.
 
     All tests share it: each has waybill numbers of its own.
     """
-    directory = tmp_path_factory.mktemp(request.param)
-    running = ServerProcess(directory / "data", "--partitions", "3", "--loop", request.param)
-    running.start()
-    yield running
-    assert running.stop() == 0
+    loop = request.param
+    if loop not in servers:
+        data = tmp_path_factory.mktemp(loop) / "data"
+        servers[loop] = ServerProcess(data, "--partitions", "3", "--loop", loop).start()
+    return servers[loop]
 
 
 @pytest.fixture(scope="session")
