@@ -59,6 +59,13 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--long-waybills", type=int, help="that they are of")
     parser.add_argument("--seconds", type=float, help="how long scans are sent; 60 by default")
     parser.add_argument("--workers", type=int, help="of every server; its default by default")
+    parser.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of every server, such as status_cache_bytes=4GiB; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data-dir", type=Path, help="where servers keep their data meanwhile")
     parser.add_argument(
@@ -79,6 +86,13 @@ def _scale(arguments: argparse.Namespace) -> Scale:
     if arguments.long_waybills:
         scale = replace(scale, long_waybills=arguments.long_waybills)
     return scale
+
+
+def _server_options(arguments: argparse.Namespace) -> tuple[str, ...]:
+    settings = [setting.partition("=") for setting in arguments.setting]
+    if arguments.workers:
+        settings.append(("workers", "=", str(arguments.workers)))
+    return tuple(f"--{name.replace('_', '-')}={value}" for name, _, value in settings)
 
 
 def _chosen(arguments: argparse.Namespace) -> list[str]:
@@ -129,8 +143,8 @@ def _main() -> int:
     began_at = datetime.now(UTC)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     with tempfile.TemporaryDirectory(prefix="trackd-bench-", dir=arguments.data_dir) as name:
-        workers = ("--workers", str(arguments.workers)) if arguments.workers else ()
-        bench = Bench(_scale(arguments), Path(name), arguments.seed, server_options=workers)
+        options = _server_options(arguments)
+        bench = Bench(_scale(arguments), Path(name), arguments.seed, server_options=options)
         machine, versions = machine_facts(bench.directory), version_facts()
         print_facts(console, {**machine, "versions": ", ".join(map(" ".join, versions.items()))})
         print_facts(console, {"seed": str(bench.seed), "command": " ".join(sys.argv[1:]) or "-"})

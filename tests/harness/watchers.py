@@ -46,7 +46,6 @@ class Watcher:
     def __init__(self, wanted: ChangeFilter | None = None) -> None:
         self.wanted = wanted
         self.connections: list[Told] = []
-        self.caught_up_at: dict[int, str] = {}
 
     async def watch(self, address: str, *, until_caught_up: bool = False) -> None:
         """Watches one server until it ends or is caught up; goes on where the last one ended."""

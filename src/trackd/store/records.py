@@ -49,7 +49,6 @@ COURSE_SHIFT = 5  # the upper bits: fold.Course
 
 # Numbers up to here fit the records; the settings are bounded by them.
 EVENT_BYTES_LIMIT = 0xFFFF
-BLOCK_EVENTS_LIMIT = 0xFFFF
 
 
 class StatusRow(NamedTuple):
