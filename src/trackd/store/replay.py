@@ -28,9 +28,8 @@ from trackd.v1.event_pb2 import ScanEvent
 
 _compiled = compiled.load("trackd.store._planning")
 
-# Rows are looked up in one go for so many bytes of the log, which bounds the memory of a recovery.
-# The more at once, the more of them stand in one block of the disk; Python's objects take more.
-_BYTES_AT_A_TIME = (32 if _compiled else 4) << 20
+# Rows are looked up in one go for so many blocks of the log; bounds the memory of a recovery.
+_BLOCKS_AT_A_TIME = 64
 
 
 def checkpoint_of(engine: Engine) -> int:
@@ -67,14 +66,13 @@ def last_recorded_at_ms(engine: Engine) -> int:
 def replay(engine: Engine, statuses: StatusTable) -> int:
     """Brings the statuses up to date; returns how many log entries it took. Raises DataDamaged."""
     blocks: list[tuple[int, bytes]] = []
-    taken = size = 0
+    taken = 0
     start = position_key(statuses.checkpoint + 1)
     for key, block in engine.scan_all(Table.LOG, start):
         blocks.append((position_of(key), block))
-        size += len(block)
-        if size >= _BYTES_AT_A_TIME:
+        if len(blocks) == _BLOCKS_AT_A_TIME:
             taken += _lay_over(engine, statuses, blocks)
-            blocks, size = [], 0
+            blocks = []
     return taken + _lay_over(engine, statuses, blocks)
 
 
