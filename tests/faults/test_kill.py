@@ -53,7 +53,7 @@ async def _killed_again_and_again(serve: Serve, rng: random.Random, rounds: int)
 
 async def test_a_kill_at_any_instant_loses_nothing_acknowledged(serve: Serve) -> None:
     """Row 1: whenever the server is killed, I1-I5 and I7 hold, again and again on the same data."""
-    await _killed_again_and_again(serve, seeded("kill"), rounds=6)
+    await _killed_again_and_again(serve, seeded("kill"), rounds=4)
 
 
 @pytest.mark.torture

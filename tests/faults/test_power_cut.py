@@ -90,7 +90,7 @@ async def _campaign(serve: Serve, folder: Path, rng: random.Random, rounds: int)
 
 async def test_a_power_cut_loses_nothing_acknowledged(serve: Serve, tmp_path: Path) -> None:
     """Row 3: what was acknowledged survives a cut, and would not without the flush."""
-    await _campaign(serve, tmp_path, seeded("power cut"), rounds=5)
+    await _campaign(serve, tmp_path, seeded("power cut"), rounds=3)
 
 
 @pytest.mark.torture
