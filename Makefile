@@ -31,7 +31,7 @@ $(VENV)/ready: requirements/dev.txt pyproject.toml scripts/setup.sh scripts/buil
 run: setup ## start the server with a demo courier network streaming scans into it
 	$(bin)/trackd demo $(ARGS)
 
-test: setup test-tools ## run the tests, in TESTERS processes (some 6 minutes on 2 cores; ARGS='-k name' picks some)
+test: setup test-tools ## run the tests, in TESTERS processes (some 5 minutes on 2 cores; ARGS='-k name' picks some)
 	$(bin)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder --durations 12 $(ARGS)
 
 test-tools:

@@ -118,6 +118,32 @@ async def test_what_is_unacknowledged_comes_again(caller: Caller, name: str, way
             assert (await next_of(aiter(consumer)))[1] == seen + 1
 
 
+async def test_a_leave_in_the_midst_of_a_message_is_in_order(
+    stub: Any, caller: Caller, name: str, waybill: str
+) -> None:
+    """Who says no more while deliveries are still being written to him had no attempt."""
+    numbers = [f"{waybill}-{n}" for n in range(100)]
+    wide = {str(n): "x" * 200 for n in range(16)}
+    async with Subscriptions(caller.address) as subscriptions:
+        await subscriptions.create(only(name, *numbers))
+        scans = [scan_event("a", number, attributes=wide) for number in numbers]
+        assert (await caller.append(*scans)).accepted == len(numbers)
+        call = stub.ConsumeChanges()
+        opening = pb.OpenConsumer(name=name, credits=len(numbers))
+        await call.write(pb.ConsumeChangesRequest(open=opening))
+        # More than the connection takes while nobody reads: what is in flight stops to grow.
+        seen = [0]
+        while not seen[-1] or len(seen) < 5 or len({*seen[-5:]}) > 1:
+            await asyncio.sleep(0.02)
+            seen.append((await subscriptions.get(name)).progress.in_flight)
+        await call.done_writing()
+        await _to_its_end(call)
+        assert await call.code() is grpc.StatusCode.OK
+        async with Consumer(caller.address, name, options=CREDITS) as consumer:
+            deliveries = aiter(consumer)
+            assert {(await next_of(deliveries))[1] for _ in numbers} == {1}
+
+
 async def test_parked_changes_are_listed_redriven_and_dropped(
     caller: Caller, name: str, waybill: str
 ) -> None:
