@@ -42,6 +42,13 @@ _FAILURES = (
 _SHORT_CAPTION = "A short run shows that the load path works; it is too brief for the floors."
 
 
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="under a minute: does it work at all?")
@@ -63,6 +70,7 @@ def _arguments() -> argparse.Namespace:
         "--setting",
         action="append",
         default=[],
+        type=_setting,
         metavar="NAME=VALUE",
         help="of every server, such as status_cache_bytes=4GiB; may be repeated",
     )
@@ -89,10 +97,10 @@ def _scale(arguments: argparse.Namespace) -> Scale:
 
 
 def _server_options(arguments: argparse.Namespace) -> tuple[str, ...]:
-    settings = [setting.partition("=") for setting in arguments.setting]
+    settings: list[tuple[str, str]] = list(arguments.setting)
     if arguments.workers:
-        settings.append(("workers", "=", str(arguments.workers)))
-    return tuple(f"--{name.replace('_', '-')}={value}" for name, _, value in settings)
+        settings.append(("workers", str(arguments.workers)))
+    return tuple(f"--{name.replace('_', '-')}={value}" for name, value in settings)
 
 
 def _chosen(arguments: argparse.Namespace) -> list[str]:

@@ -15,6 +15,7 @@ from trackd.client.channel import call_with_retries
 from trackd.client.errors import RESPONSE_TOO_LARGE, InvalidRequest
 from trackd.client.life import Client
 from trackd.client.options import LOOKUP_WAYBILLS_LIMIT, PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.client.pages import pages
 from trackd.domain.validation import normal_waybill_number
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.tracking_pb2 import (
@@ -134,20 +135,17 @@ class FrontEnd(Client):
         timeout_ms: int | None = None,
     ) -> AsyncIterator[GetTimelineResponse]:
         """The history of one shipment in event time, page by page, each asked for when wanted."""
-        page_token = ""
-        while True:
-            page = await self.timeline_page(
+        async for page in pages(
+            lambda token: self.timeline_page(
                 waybill_number,
                 order=order,
                 page_size=page_size,
-                page_token=page_token,
+                page_token=token,
                 min_position=min_position,
                 timeout_ms=timeout_ms,
             )
+        ):
             yield page
-            page_token = page.next_page_token
-            if not page_token:
-                return
 
     async def timeline_page(
         self,

@@ -13,6 +13,7 @@ from trackd.client.channel import call_with_retries
 from trackd.client.errors import error_of
 from trackd.client.life import Client
 from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.client.pages import pages
 from trackd.v1 import notification_pb2 as pb
 from trackd.v1.notification_pb2_grpc import NotificationServiceStub
 
@@ -59,15 +60,12 @@ class Notifications(Client):
 
     async def list(self) -> Sequence[pb.Endpoint]:
         """All endpoints, in the order in which they were made."""
-        found: list[pb.Endpoint] = []
-        token = ""
-        while True:
+
+        async def page(token: str) -> pb.ListEndpointsResponse:
             request = pb.ListEndpointsRequest(page_token=token)
-            page = await self._call(self._stub.ListEndpoints, request)
-            found += page.endpoints
-            token = page.next_page_token
-            if not token:
-                return found
+            return await self._call(self._stub.ListEndpoints, request)
+
+        return [one async for each in pages(page) for one in each.endpoints]
 
     async def update(self, endpoint: pb.Endpoint) -> pb.Endpoint:
         """Other settings, all of them; an empty URL stays."""
@@ -108,19 +106,16 @@ class Notifications(Client):
 
     async def deliveries(self, endpoint_id: str) -> AsyncIterator[pb.DeliveryAttempt]:
         """The latest attempts, the newest first, page by page."""
-        page_token = ""
-        while True:
-            page = await self._call(
-                self._stub.ListDeliveries,
-                pb.ListDeliveriesRequest(
-                    id=endpoint_id, page_size=PAGE_EVENTS_LIMIT, page_token=page_token
-                ),
+
+        async def page(token: str) -> pb.ListDeliveriesResponse:
+            request = pb.ListDeliveriesRequest(
+                id=endpoint_id, page_size=PAGE_EVENTS_LIMIT, page_token=token
             )
-            for delivery in page.deliveries:
+            return await self._call(self._stub.ListDeliveries, request)
+
+        async for each in pages(page):
+            for delivery in each.deliveries:
                 yield delivery
-            page_token = page.next_page_token
-            if not page_token:
-                return
 
     # For notifiers.
 

@@ -9,6 +9,7 @@ from grpc import aio
 from trackd.client.channel import call_with_retries
 from trackd.client.life import Client
 from trackd.client.options import PAGE_EVENTS_LIMIT, FrontEndOptions
+from trackd.client.pages import pages
 from trackd.v1 import feed_pb2 as pb
 from trackd.v1.feed_pb2_grpc import FeedServiceStub
 
@@ -49,15 +50,12 @@ class Subscriptions(Client):
 
     async def list(self) -> Sequence[pb.Subscription]:
         """All of them, by name."""
-        found: list[pb.Subscription] = []
-        token = ""
-        while True:
+
+        async def page(token: str) -> pb.ListSubscriptionsResponse:
             request = pb.ListSubscriptionsRequest(page_token=token)
-            page = await self._call(self._stub.ListSubscriptions, request)
-            found += page.subscriptions
-            token = page.next_page_token
-            if not token:
-                return found
+            return await self._call(self._stub.ListSubscriptions, request)
+
+        return [one async for each in pages(page) for one in each.subscriptions]
 
     async def update(self, subscription: pb.Subscription) -> pb.Subscription:
         """Other settings, all of them; its place stays."""
@@ -71,16 +69,16 @@ class Subscriptions(Client):
 
     async def parked(self, name: str, *, page_size: int = 0) -> AsyncIterator[pb.ParkedChange]:
         """The parked changes, by partition and position."""
-        token = ""
-        while True:
+
+        async def page(token: str) -> pb.ListParkedChangesResponse:
             request = pb.ListParkedChangesRequest(
                 name=name, page_size=page_size or PAGE_EVENTS_LIMIT, page_token=token
             )
-            page = await self._call(self._stub.ListParkedChanges, request)
-            for parked in page.parked_changes:
+            return await self._call(self._stub.ListParkedChanges, request)
+
+        async for each in pages(page):
+            for parked in each.parked_changes:
                 yield parked
-            if not (token := page.next_page_token):
-                return
 
     async def redrive(self, name: str, positions: Sequence[str] | None = None) -> int:
         """Delivers parked changes again, all of them or those; how many."""
