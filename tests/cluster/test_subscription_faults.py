@@ -6,6 +6,7 @@ import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -133,6 +134,43 @@ async def test_a_worker_that_is_told_to_stop_lets_its_consumers_go_in_order(
         assert {(await anext(deliveries)).attempt for _ in numbers} == {1}
 
 
+async def test_a_worker_that_stops_in_the_midst_of_a_message_to_the_leader_leaves_in_order(
+    serve: Serve,
+) -> None:
+    """What is being handed on then is handed on first; nothing that was given out was tried."""
+    server = serve(*_FLAGS, start=False)
+    await asyncio.to_thread(server.start)
+    doors = await asyncio.to_thread(own_addresses, server)
+    numbers = waybills_of("MIDST", 20)
+    await subscribe(doors[1], "leaving")
+    await asyncio.to_thread(append, server.grpc, numbers)
+    old = await asyncio.to_thread(worker_pids, server)
+    async with grpc.aio.insecure_channel(doors[1]) as channel:
+        call: Any = FeedServiceStub(channel).ConsumeChanges()
+        await call.write(
+            pb.ConsumeChangesRequest(open=pb.OpenConsumer(name="leaving", credits=100))
+        )
+        assert (await call.read()).HasField("opened")
+        given = [(await call.read()).delivery for _ in numbers]
+        acks = pb.AcknowledgeChanges(positions=[given[0].change.position] * 4_000)
+        os.kill(old[0], signal.SIGSTOP)
+        # Nobody takes them there: sooner or later a message is neither here nor there.
+        stuck: set[asyncio.Task[None]] = set()
+        while not stuck:
+            writing = asyncio.create_task(call.write(pb.ConsumeChangesRequest(ack=acks)))
+            written, stuck = await asyncio.wait([writing], timeout=0.5)
+            await asyncio.gather(*written)
+        os.kill(old[1], signal.SIGTERM)
+        await asyncio.to_thread(server.logged, '"stopping"')
+        os.kill(old[0], signal.SIGCONT)
+        assert (await refused(_read_on(call))).reason == "STOPPING"
+        await asyncio.gather(*stuck, return_exceptions=True)
+    await asyncio.to_thread(wait_until_whole, server, since={1: old[1]})
+    async with Consumer(doors[0], "leaving", options=_ALL) as consumer:
+        deliveries = aiter(consumer)
+        assert {(await anext(deliveries)).attempt for _ in numbers[1:]} == {1}
+
+
 async def test_while_a_worker_is_away_its_part_waits_and_the_rest_goes_on(serve: Serve) -> None:
     """Consumers stay; what needs everybody is told to come back; nothing is left of a deletion."""
     server = serve(*_FLAGS, start=False)
@@ -192,6 +230,11 @@ async def test_while_a_worker_is_away_its_part_waits_and_the_rest_goes_on(serve:
     assert await asyncio.to_thread(server.stop) == exits.DONE
     for number in range(2):
         assert len(_subscriptions_with_rows(server.data / f"partition-{number:04}")) == 1
+
+
+async def _read_on(call: Any) -> None:
+    while await call.read() is not grpc.aio.EOF:
+        pass
 
 
 async def _deliveries(address: str, name: str, count: int) -> list[pb.Delivery]:

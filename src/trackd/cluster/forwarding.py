@@ -6,6 +6,7 @@ UNAVAILABLE, and nobody else notices.
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from grpc import aio
@@ -78,7 +79,9 @@ class _Consumers:
         with self._channel.stream(CONSUME) as call:
             # Two may write: what is heard, and the question whether somebody is there.
             writing = asyncio.Lock()
-            speaking = asyncio.ensure_future(_speak(requests, call, context, writing))
+            # Held for a message to the leader: a write that is cancelled ends its call.
+            handing_on = asyncio.Lock()
+            speaking = asyncio.ensure_future(_speak(requests, call, handing_on, context, writing))
             hearing = asyncio.ensure_future(self._hear(call, context, writing))
             stopped = asyncio.ensure_future(self._calls.stopping.wait())
             tasks = [speaking, hearing, stopped]
@@ -88,7 +91,7 @@ class _Consumers:
                     speaking.result()
                     await asyncio.wait([hearing, stopped], return_when=asyncio.FIRST_COMPLETED)
                 if not hearing.done():
-                    await _leave(call, speaking, hearing)
+                    await _leave(call, handing_on, speaking, hearing)
                     raise stopping()
                 hearing.result()
             finally:
@@ -102,11 +105,14 @@ class _Consumers:
                 await context.write(message)
 
 
-async def _speak(requests: Any, call: Any, context: Context, writing: asyncio.Lock) -> None:
+async def _speak(
+    requests: Any, call: Any, handing_on: asyncio.Lock, context: Context, writing: asyncio.Lock
+) -> None:
     """Returns when the caller has no more to say, or nobody listens: the hearing side says why."""
     try:
         async for request in requests:
-            await call.write(request)
+            async with handing_on:
+                await call.write(request)
         async with writing:
             await context.write(_NOTHING)
         await call.done_writing()
@@ -115,13 +121,15 @@ async def _speak(requests: Any, call: Any, context: Context, writing: asyncio.Lo
 
 
 async def _leave(
-    call: Any, speaking: "asyncio.Future[None]", hearing: "asyncio.Future[None]"
+    call: Any,
+    handing_on: asyncio.Lock,
+    speaking: "asyncio.Future[None]",
+    hearing: "asyncio.Future[None]",
 ) -> None:
     """This worker stops: its consumers leave in order, and nothing of theirs was tried."""
-    speaking.cancel()
-    await asyncio.gather(speaking, return_exceptions=True)
-    try:
-        await call.done_writing()
-    except (aio.AioRpcError, asyncio.InvalidStateError):
-        return
-    await asyncio.wait([hearing], timeout=_STOP_GRACE_S)
+    with suppress(TimeoutError, aio.AioRpcError, asyncio.InvalidStateError):
+        async with asyncio.timeout(_STOP_GRACE_S):
+            async with handing_on:
+                speaking.cancel()
+                await call.done_writing()
+            await asyncio.wait([hearing])

@@ -58,11 +58,12 @@ async def serve_consumer(
     consumer = subscription.join(opening.credits)
     told = _Told(subscription, consumer, find)
     messages = delivery_runs if opening.runs else single_deliveries
+    writing = asyncio.Lock()
     tasks = [
         asyncio.ensure_future(each)
         for each in (
             _listen(reader, told),
-            _give(context, consumer, messages),
+            _give(context, writing, consumer, messages),
             _stopped(stopping_told),
         )
     ]
@@ -71,10 +72,11 @@ async def serve_consumer(
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         listening, giving, stopped = tasks
         if _is_well(listening):
-            giving.cancel()
-            await asyncio.gather(giving, return_exceptions=True)
-            # Who has no more to say, and who is gone, look alike until something is sent to them.
-            await context.write(_NOTHING)
+            # A write that is cancelled stays under way, and gRPC takes no other meanwhile.
+            async with writing:
+                giving.cancel()
+                # Who has no more to say, and who is gone, look alike until something is sent.
+                await context.write(_NOTHING)
         in_order = _is_well(listening) or stopped.done() or consumer.ended is not None
         for task in tasks:
             if task.done() and not task.cancelled():
@@ -168,9 +170,11 @@ class _Told:
 
 async def _give(
     context: Context,
+    writing: asyncio.Lock,
     consumer: Consumer,
     messages: Callable[[Sequence[Given]], Iterator[bytes]],
 ) -> None:
     while True:
         for message in messages(await consumer.given()):
-            await context.write(message)
+            async with writing:
+                await context.write(message)
