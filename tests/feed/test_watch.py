@@ -38,7 +38,7 @@ async def test_every_pace_and_filter_is_told_all_of_it_once(
 ) -> None:
     """Watches that begin, fall behind and come back at any time, while scans come in."""
     monkeypatch.setattr("trackd.feed.watch.HELD_CHANGES_MAX", 4)
-    monkeypatch.setattr("trackd.feed.watch.RUN_BYTES_MAX", 2_000)
+    monkeypatch.setattr("trackd.feed.live.run_bytes_max", lambda watches: 2_000)
     monkeypatch.setattr("trackd.feed.live._ENTRIES_AT_A_TIME", 17)
     chance = random.Random(seed)
     await scans(clocked, 100, chance)
@@ -209,7 +209,8 @@ async def test_a_snapshot_and_what_follows_are_the_whole(
 
     What is known of every waybill in the end is its latest status, as far as the filter tells it.
     """
-    monkeypatch.setattr("trackd.feed.watch.RUN_BYTES_MAX", 700)
+    monkeypatch.setattr("trackd.feed.watch.RUN_BYTES_MIN", 700)
+    monkeypatch.setattr("trackd.feed.live.run_bytes_max", lambda watches: 700)
     clocked = Clocked(tmp_path, write_back_events=write_back_events)
     chance = random.Random(5)
     await scans(clocked, 300, chance)
@@ -278,7 +279,7 @@ async def test_who_hears_often_waits_for_the_wave(
     monkeypatch.setattr(live_module, "WAVE_S_MAX", 3_600.0)
     monkeypatch.setattr(live_module, "_PAUSES_PER_WAVE", 1_000_000)
     monkeypatch.setattr(live_module, "HELD_S_MAX", 3_600.0)
-    monkeypatch.setattr("trackd.feed.watch._ENOUGH_CHANGES", 60)
+    monkeypatch.setattr("trackd.feed.live.run_bytes_max", lambda watches: 20_000)
     chance = random.Random(9)
     async with running(clocked.live()) as live:
         reader = Reader(live)

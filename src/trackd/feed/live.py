@@ -21,6 +21,7 @@ from typing import Protocol
 from trackd.feed.change import LoggedChange
 from trackd.feed.filters import Filter
 from trackd.feed.partition_feed import FeedRun, PartitionFeed, PositionExpired
+from trackd.feed.runs import run_bytes_max
 from trackd.feed.snapshot import SnapshotScan
 from trackd.feed.wanted import Wanted
 from trackd.store.errors import StoreError
@@ -35,7 +36,7 @@ _WAVE_S_PER_WATCH = 0.0005
 WAVE_S_MAX = 0.1
 # How long the teller waits after it told something, so that several commits are told together: so
 # long, and a part of a wave.
-_PAUSE_S = 0.004
+_PAUSE_S = 0.008
 _PAUSES_PER_WAVE = 10
 # Watches that are woken in one turn of the event loop.
 _WOKEN_AT_A_TIME = 50
@@ -129,6 +130,11 @@ class Live:
         if self._at_end:
             return self._positions.copy()
         return [one.feed.newest_position for one in self.partitions]
+
+    @property
+    def run_bytes_max(self) -> int:
+        """How large a run that a watch tells may be now."""
+        return run_bytes_max(len(self.watches))
 
     @property
     def _apart_s(self) -> float:

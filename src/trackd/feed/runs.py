@@ -7,9 +7,18 @@ from trackd.feed.change import LoggedChange, varint
 
 _compiled = compiled.load("trackd.feed._telling")
 
-# A run of changes that is told together, at most; but one change, however large.
-RUN_BYTES_MAX = 64 << 10
+# A run of changes that is told together, at most; but one change, however large. The larger one is
+# the cheaper for each change, and each watch whose reader never reads holds two: so much for all of
+# those together, but not less than this for each.
+RUN_BYTES_MAX = 256 << 10
+RUN_BYTES_MIN = 64 << 10
+_RUNS_BYTES = 2 << 20
 _ENTRY = b"\x0a"  # ChangeRun.changes is field 1
+
+
+def run_bytes_max(watches: int) -> int:
+    """How large a run may be while so many watches are open."""
+    return max(RUN_BYTES_MIN, min(RUN_BYTES_MAX, _RUNS_BYTES // max(1, watches)))
 
 
 class Run:

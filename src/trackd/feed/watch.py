@@ -22,14 +22,14 @@ from dataclasses import dataclass, replace
 from trackd.feed.change import LoggedChange
 from trackd.feed.filters import Filter
 from trackd.feed.live import HELD_CHANGES_MAX, Live
-from trackd.feed.runs import RUN_BYTES_MAX, Run
+from trackd.feed.runs import RUN_BYTES_MIN, Run
 from trackd.feed.snapshot import SnapshotScan
 
 # Log entries that are looked at in one go; the event loop has its turn in between.
 _ENTRIES_AT_A_TIME = 1_000
 _OTHERS_PAUSE_S = 0.001
-# Held changes that are told without waiting for more: about what a message holds.
-_ENOUGH_CHANGES = 200
+# About what a change takes: as many as a run holds are told without waiting for more.
+_CHANGE_BYTES = 320
 # How long a snapshot's view of the files may be kept without being opened anew.
 _VIEW_S_MAX = 10.0
 
@@ -152,7 +152,7 @@ class Watch:
         self._held += len(changes)
         if self._held > HELD_CHANGES_MAX:
             self.fall_behind()
-        elif self._held >= _ENOUGH_CHANGES:
+        elif self._held * _CHANGE_BYTES >= self._live.run_bytes_max:
             self._woken.set()
 
     def fall_behind(self) -> None:
@@ -192,7 +192,7 @@ class Watch:
                 changes: Sequence[LoggedChange] = run.changes
                 if not self.filter.wants_all:
                     changes = list(filter(self.filter.matches, changes))
-                parts = Run(RUN_BYTES_MAX)
+                parts = Run(self._live.run_bytes_max)
                 told = self._add(parts, changes)
                 self._pause_s = 0.0
                 self._positions[index] = run.last_position
@@ -237,7 +237,7 @@ class Watch:
         return None
 
     def _told_of_heard(self) -> Told | None:
-        run = Run(RUN_BYTES_MAX)
+        run = Run(self._live.run_bytes_max)
         while self._heard:
             index, changes, last_position = self._heard.popleft()
             told = self._add(run, changes)
@@ -263,7 +263,7 @@ class Watch:
         if self._scan is None:
             self._scan = one.snapshot(self._snapshot_after)
             self._scan_at = time.monotonic()
-        statuses = await self._scan.take(bytes_max=RUN_BYTES_MAX)
+        statuses = await self._scan.take(bytes_max=RUN_BYTES_MIN)
         if not statuses:
             self._scan = None
             self._snapshot_of, self._snapshot_after = self._snapshot_of + 1, b""
