@@ -241,8 +241,8 @@ class Settings(ProcessSettings):
         2_000,
         FEED,
         "WatchChanges streams open at once; beyond it a new one ends with RESOURCE_EXHAUSTED and"
-        " RetryInfo. One whose caller never reads takes up to 700 KiB, and less than 256 KiB once 32"
-        " are open.",
+        " RetryInfo. One whose caller never reads takes up to 700 KiB, and less than 256 KiB once"
+        " 32 are open.",
         ge=1,
         le=100_000,
     )
