@@ -1,7 +1,9 @@
 """What a check of a data directory may find, and how far it says that it is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
+from typing import Self
 
 
 class Kind(StrEnum):
@@ -25,6 +27,10 @@ class Finding:
     kind: Kind
     where: str
     message: str
+
+    def seen_through(self, links: Path, files: Path) -> Self:
+        """The same of files that were read through links: told by where they are."""
+        return replace(self, message=self.message.replace(str(links), str(files)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ from trackd.wire.access import ChangeFeed, PartitionAccess
 from trackd.wire.admin import AdminService
 from trackd.wire.answers import Answers
 from trackd.wire.calls import Calls
-from trackd.wire.door import Door, DoorLimits
+from trackd.wire.door import Door, DoorLimits, health_of
 from trackd.wire.ingest import IngestService
 from trackd.wire.peers import PEER_BATCHES_IN_FLIGHT_MAX, PeerService, only_own
 from trackd.wire.scans import ScanReader
@@ -256,7 +256,7 @@ class Server:
         host = self._settings.advertise_host or reachable_host(address.host)
         admin.addresses = [str(address._replace(host=host))] * partition_count
         _tidy_garbage_collection()
-        await door.set_serving(True)
+        await door.tell_health(health_of([True], partition_count, taking=True))
         print(f"trackd is ready: gRPC on {address}, metrics on {metrics}", flush=True)  # noqa: T201 (the line that scripts wait for)
         try:
             yield

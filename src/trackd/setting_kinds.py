@@ -55,6 +55,14 @@ def within(least: int, most: int) -> AfterValidator:
 Size = Annotated[ByteSize, BeforeValidator(_size_text)]
 
 
+def beyond_loopback(name: str, address: object, env_prefix: str) -> str:
+    """Why a setting is refused that would listen where others can reach it, without TLS."""
+    return (
+        f"{name} = {address} can be reached from other machines, without TLS: listen on 127.0.0.1,"
+        f" or say --unsafe-plaintext ({env_prefix}UNSAFE_PLAINTEXT=true) if that is meant"
+    )
+
+
 def setting(default: Any, panel: str, description: str, **limits: Any) -> Any:
     """A field of the settings, shown under a heading; limits are pydantic's."""
     return Field(default, description=description, json_schema_extra={"panel": panel}, **limits)

@@ -31,6 +31,7 @@ from trackd.setting_kinds import (
     TIB,
     UNSAFE,
     Size,
+    beyond_loopback,
 )
 from trackd.setting_kinds import setting as _setting
 from trackd.setting_kinds import within as _within
@@ -318,11 +319,7 @@ class Settings(ProcessSettings):
         for name in ("grpc", "metrics", "http"):
             address = parse_address(getattr(self, name))
             if not address.loopback and not self.unsafe_plaintext:
-                raise ValueError(
-                    f"{name} = {address} can be reached from other machines, without TLS: listen on"
-                    " 127.0.0.1, or say --unsafe-plaintext (TRACKD_UNSAFE_PLAINTEXT=true) if that"
-                    " is meant"
-                )
+                raise ValueError(beyond_loopback(name, address, ENV_PREFIX))
         if self.commit_events_max > self.ingest_queue_events_max:
             raise ValueError(
                 f"commit_events_max = {self.commit_events_max} must not be larger than"

@@ -1,8 +1,8 @@
 """Reads a whole data directory back and says what is wrong with it.
 
 One partition after the other, and of a partition a part of the waybills at a time, so that memory
-stays bounded. Changes nothing: the files are opened for reading only, so that what is found can
-still be looked at, and saved. Holds every waybill's status against two tellers that know nothing of
+stays bounded. Changes nothing, and needs no right to: what is found can still be looked at, and
+saved. Holds every waybill's status against two tellers that know nothing of
 each other: the fold of its timeline, and its entries in the log from the first one on. Nothing here
 knows who asks, or how findings are shown.
 """
@@ -11,6 +11,7 @@ import heapq
 import itertools
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -20,6 +21,7 @@ from xxhash import xxh3_64_intdigest
 from trackd.domain.fold import fold
 from trackd.finding import Finding, Kind, Progress
 from trackd.store import records, replay
+from trackd.store.at_rest import links_to
 from trackd.store.data_directory import DataDirectory
 from trackd.store.engine import Engine, EngineOptions, RocksEngine, SharedCache
 from trackd.store.errors import DataDamaged, StoreError, WrongData
@@ -65,7 +67,7 @@ def verify(data: Path, *, waybills_at_a_time: int = WAYBILLS_AT_A_TIME) -> Repor
     """
     if not (data / "manifest.json").exists():
         raise WrongData(f"{data} is not a data directory: it has no manifest.json")
-    directory = DataDirectory(data, None, default_count=1)
+    directory = DataDirectory(data, None, default_count=1, read_only=True)
     try:
         directory.refuse_if_incomplete()
         for number in range(directory.manifest.partition_count):
@@ -82,12 +84,15 @@ def _verify_partition(number: int, directory: DataDirectory, waybills_at_a_time:
             lost = f"{acknowledged} was acknowledged, but there are no files"
             yield Finding(number, Kind.BEHIND, f"positions 1 to {acknowledged}", lost)
         return
-    try:
-        engine = RocksEngine(path, EngineOptions(), SharedCache(_CACHE_BYTES), read_only=True)
-    except StoreError as error:
-        yield Finding(number, Kind.DAMAGED, "files", f"cannot be opened: {error}")
-        return
-    try:
+    with ExitStack() as held:
+        links = held.enter_context(links_to(path))
+        try:
+            engine = RocksEngine(links, EngineOptions(), SharedCache(_CACHE_BYTES), read_only=True)
+        except StoreError as error:
+            found = Finding(number, Kind.DAMAGED, "files", f"cannot be opened: {error}")
+            yield found.seen_through(links, path)
+            return
+        held.callback(engine.close)
         check = PartitionCheck(
             number,
             engine,
@@ -96,9 +101,8 @@ def _verify_partition(number: int, directory: DataDirectory, waybills_at_a_time:
             acknowledged=acknowledged,
             waybills_at_a_time=waybills_at_a_time,
         )
-        yield from check.run()
-    finally:
-        engine.close()
+        for item in check.run():
+            yield item.seen_through(links, path) if isinstance(item, Finding) else item
 
 
 @dataclass(slots=True)

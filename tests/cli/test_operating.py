@@ -11,8 +11,11 @@ import pytest
 from tests.cli.conftest import TRACKD, Trackd, run_here
 from tests.cli.lines import jsonl, scan
 from tests.conftest import Serve
+from tests.harness.faults import ReadOnlyView
 from tests.harness.server import ServerProcess
+from trackd.cli.stats import Reading
 from trackd.settings import Settings
+from trackd.v1.admin_pb2 import GetStatsResponse, PartitionStats
 
 
 def test_config_prints_a_file_that_config_reads(tmp_path: Path) -> None:
@@ -99,6 +102,19 @@ def test_health_is_for_scripts(trackd: Trackd) -> None:
     assert len(nowhere.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["trackd.v1.FeedService", "partition-1"])
+def test_health_of_one_name(trackd: Trackd, name: str) -> None:
+    """A service, or a partition, however many processes there are."""
+    assert trackd("health", "--service", name).out == "SERVING\n"
+
+
+def test_health_of_a_name_that_is_not_there(trackd: Trackd) -> None:
+    """One line that says so, and exit code 1: a probe with a slip must not pass."""
+    ran = trackd("health", "--service", "partition-2")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.endswith("has nothing of the name 'partition-2'\n")
+
+
 def test_stats_show_each_partition(trackd: Trackd, server: ServerProcess) -> None:
     """As a table for people and, with every field, as a document for programs."""
     assert trackd("ingest", "-", stdin=jsonl(scan("STATS-1", 1))).code == 0
@@ -109,6 +125,24 @@ def test_stats_show_each_partition(trackd: Trackd, server: ServerProcess) -> Non
         assert {"queued_events", "stalls", "bytes_on_disk"} <= entry.keys()
     assert sum(entry["durable_position"] for entry in document["partitions"]) > 0
     assert document["low_space"] is False
+
+
+def test_a_partition_has_its_own_rate_while_another_is_away() -> None:
+    """The figures of a worker that is being started again are missing."""
+
+    def told(**positions: int) -> GetStatsResponse:
+        figures = [
+            PartitionStats(partition=int(name[1:]), durable_position=position)
+            for name, position in positions.items()
+        ]
+        return GetStatsResponse(partitions=figures)
+
+    whole = Reading(0.0, told(p0=5_000, p1=100), None)
+    away = Reading(2.0, told(p1=300), whole)
+    back = Reading(4.0, told(p0=5_000, p1=500), away)
+    assert [whole.events_per_second(one) for one in whole.now.partitions] == [None, None]
+    assert [away.events_per_second(one) for one in away.now.partitions] == [100.0]
+    assert [back.events_per_second(one) for one in back.now.partitions] == [None, 100.0]
 
 
 @pytest.mark.parametrize("command", [["track", "ABCD"], ["stats"], ["stats", "--watch"]])
@@ -150,6 +184,30 @@ def test_check_finds_the_directory_as_serve_does(trackd: Trackd, stopped: Server
     assert "/nowhere.toml" in run_here("check", "--config", "/nowhere.toml").err
 
 
+def test_check_reads_what_it_may_not_write(
+    trackd: Trackd, stopped: ServerProcess, tmp_path: Path
+) -> None:
+    """A backup that is mounted read-only, files of the server's own that it would make included."""
+    (stopped.data / "lock").unlink()
+    for file in stopped.data.glob("*/rocksdict-config.json"):
+        file.unlink()
+    with ReadOnlyView(stopped.data, tmp_path) as view:
+        ran = trackd("check", view.path)
+    assert (ran.code, ran.out) == (0, f"{view.path}: all is well\n")
+
+
+def test_check_changes_nothing(trackd: Trackd, stopped: ServerProcess) -> None:
+    """No file is made or written, so that root may check what is another user's."""
+
+    def files() -> dict[Path, tuple[int, int]]:
+        found = {path: path.stat() for path in stopped.data.rglob("*")}
+        return {path: (how.st_mtime_ns, how.st_ino) for path, how in found.items()}
+
+    before = files()
+    assert trackd("check", stopped.data).code == 0
+    assert files() == before
+
+
 def test_check_names_what_is_wrong(trackd: Trackd, stopped: ServerProcess) -> None:
     """Exit code 1, a line for each finding, and the same as documents."""
     tables = list((stopped.data / "partition-0000").glob("*.sst"))
@@ -166,6 +224,7 @@ def test_check_names_what_is_wrong(trackd: Trackd, stopped: ServerProcess) -> No
     assert documents.pop() == {"data": str(stopped.data), "findings": len(lines)}
     assert {finding["kind"] for finding in documents} >= {"damaged", "behind"}
     assert {finding["partition"] for finding in documents} == {0, 1}
+    assert str(tables[0].parent) in ran.out, "files are named as they are known"
     for line, finding in zip(lines, documents, strict=True):
         assert line == (
             f"partition {finding['partition']}, {finding['kind']}:"

@@ -162,6 +162,19 @@ class SmallDisk(_Mount):
         return ballast
 
 
+class ReadOnlyView(_Mount):
+    """A directory as it is seen through a mount that takes no writes."""
+
+    def __init__(self, directory: Path, folder: Path) -> None:
+        super().__init__(folder)
+        self._directory = directory
+
+    def __enter__(self) -> Self:
+        self._mount("--bind", str(self._directory))
+        self._mount("-o", "remount,bind,ro")
+        return self
+
+
 def _cannot_mount(why: str) -> None:
     if os.environ.get(NO_MOUNTS_VARIABLE) == "1":
         pytest.skip(f"{NO_MOUNTS_VARIABLE}=1: {why}")

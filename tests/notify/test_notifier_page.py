@@ -76,6 +76,18 @@ def test_a_setting_that_cannot_be_used_is_a_usage_error(flags: tuple[str, ...], 
     assert told in ran.err
 
 
+def test_metrics_beyond_this_machine_have_to_be_meant() -> None:
+    """As for the server; and the sentence about several settings tells none of the secrets."""
+    ran = run_here(
+        *("notify", "--metrics", "0.0.0.0:0"), env={"TRACKD_NOTIFY_TENCENT_SECRET_KEY": "whispered"}
+    )
+    assert ran.code == 2
+    assert "metrics = 0.0.0.0:0 can be reached from other machines" in ran.err
+    assert "TRACKD_NOTIFY_UNSAFE_PLAINTEXT=true" in ran.err
+    assert "whispered" not in ran.err
+    assert NotifySettings(metrics="0.0.0.0:0", unsafe_plaintext=True).metrics == "0.0.0.0:0"
+
+
 def test_a_secret_is_no_flag() -> None:
     """Everybody on the machine can read a command line."""
     ran = run_here("notify", "--help")

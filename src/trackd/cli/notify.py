@@ -4,6 +4,7 @@ Knows nothing of what it delivers.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -38,13 +39,16 @@ def _command(**flags: Any) -> None:
     try:
         settings = NotifySettings(**given(flags))
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc']))} = {fault['input']}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        fail("\n".join(faults), code=USAGE)
+        fail("\n".join(_explain(dict(fault)) for fault in error.errors()), code=USAGE)
     logs.set_up(level=settings.log_level, log_format=settings.log_format)
     raise typer.Exit(_run(settings))
+
+
+def _explain(fault: Mapping[str, Any]) -> str:
+    if not fault["loc"]:
+        # What is wrong with several together; all of them are its input, secrets too.
+        return str(fault["ctx"]["error"])
+    return f"{'.'.join(map(str, fault['loc']))} = {fault['input']}: {fault['msg']}"
 
 
 def _run(settings: NotifySettings) -> int:

@@ -27,22 +27,22 @@ _KIB, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """The figures at one moment, and those before."""
 
     at: float
     now: "GetStatsResponse"
-    before: "_Reading | None"
+    before: "Reading | None"
 
-    def events_per_second(self, number: int) -> float | None:
-        """How fast a partition took events in since the reading before; None for the first."""
-        if self.before is None or number >= len(self.before.now.partitions):
+    def events_per_second(self, now: "PartitionStats") -> float | None:
+        """How fast a partition took events in since the reading before, if it was in that."""
+        if self.before is None:
             return None
-        came = (
-            self.now.partitions[number].durable_position
-            - self.before.now.partitions[number].durable_position
-        )
-        return came / (self.at - self.before.at)
+        # By number, not by place: those of a worker that is away are missing.
+        past = {each.partition: each.durable_position for each in self.before.now.partitions}
+        if now.partition not in past:
+            return None
+        return (now.durable_position - past[now.partition]) / (self.at - self.before.at)
 
 
 def command(
@@ -92,21 +92,21 @@ async def _show(server: str, *, watch: bool, interval_s: float, json: bool) -> N
             console.print(_picture(reading))
 
 
-async def _readings(server: str, *, interval_s: float, once: bool) -> AsyncIterator[_Reading]:
+async def _readings(server: str, *, interval_s: float, once: bool) -> AsyncIterator[Reading]:
     from trackd.client.admin import Admin
 
     before = None
     async with Admin(server) as admin:
         while True:
             now = await admin.get_stats()
-            before = _Reading(time.monotonic(), now, before)
+            before = Reading(time.monotonic(), now, before)
             yield before
             if once:
                 return
             await asyncio.sleep(interval_s)
 
 
-def _picture(reading: _Reading) -> "Group":
+def _picture(reading: Reading) -> "Group":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -115,8 +115,8 @@ def _picture(reading: _Reading) -> "Group":
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in _COLUMNS:
         table.add_column(name, justify="right")
-    for number, partition in enumerate(stats.partitions):
-        table.add_row(*_row(partition, reading.events_per_second(number)))
+    for partition in stats.partitions:
+        table.add_row(*_row(partition, reading.events_per_second(partition)))
     up_s = int(time.time() - stats.started_at_ms / 1000)
     head = Text.assemble(
         ("trackd ", "bold"),

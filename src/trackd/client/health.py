@@ -17,8 +17,11 @@ class Health(StrEnum):
     NOT_SERVING = "NOT_SERVING"
 
 
-async def check_health(server: str, *, timeout_ms: int) -> Health:
-    """What the server at HOST:PORT says; raises a TrackdError where none answers in time."""
+async def check_health(server: str, *, service: str = "", timeout_ms: int) -> Health:
+    """What the server at HOST:PORT says of itself, or of one of the names that it has a health for.
+
+    Raises a TrackdError where none answers in time, or none has the name.
+    """
     async with Channels(server) as channels:
         check = channels.any().unary_unary(
             "/grpc.health.v1.Health/Check",
@@ -26,7 +29,7 @@ async def check_health(server: str, *, timeout_ms: int) -> Health:
             response_deserializer=HealthCheckResponse.FromString,
         )
         try:
-            answer = await check(HealthCheckRequest(), timeout=timeout_ms / 1000)
+            answer = await check(HealthCheckRequest(service=service), timeout=timeout_ms / 1000)
         except aio.AioRpcError as failure:
             raise error_of(failure) from failure
     name = HealthCheckResponse.ServingStatus.Name(answer.status)

@@ -5,10 +5,10 @@ server), then default.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from trackd.address import parse_address
@@ -16,6 +16,7 @@ from trackd.message_url import SCHEMES
 from trackd.notify.messages.cities import read_cities
 from trackd.notify.messages.news import Kind
 from trackd.notify.messages.wording import WAYBILL_PLACE
+from trackd.setting_kinds import beyond_loopback
 
 ENV_PREFIX = "TRACKD_NOTIFY_"
 
@@ -194,11 +195,22 @@ class NotifySettings(BaseSettings):
     tencent_template_en: str = _setting("", MESSAGES, "Its approved template in English.")
     tencent_region: str = _setting("ap-guangzhou", MESSAGES, "Its region.")
 
+    unsafe_plaintext: bool = _setting(
+        False,
+        UNSAFE,
+        "Show the metrics beyond this machine without TLS: whoever reaches the port can read them.",
+    )
     unsafe_allow_local_webhooks: bool = _setting(
         False,
         UNSAFE,
         "Deliver to this machine too, by http or https on any port: for trying things out.",
     )
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not (parse_address(self.metrics).loopback or self.unsafe_plaintext):
+            raise ValueError(beyond_loopback("metrics", self.metrics, ENV_PREFIX))
+        return self
 
 
 UNSAFE_FLAGS = tuple(name for name in NotifySettings.model_fields if name.startswith("unsafe_"))

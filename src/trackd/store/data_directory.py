@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,15 +49,19 @@ class DataDirectory:
         default_count: int,
         *,
         inherited_lock: int | None = None,
+        read_only: bool = False,
     ) -> None:
         """Opens or makes the directory.
 
         partition_count: what a new directory gets, and what an old one must have; None takes what
         is there, or default_count, PARTITIONS_MAX at most. inherited_lock: the lock_descriptor of
-        the process that started this one. Raises DirectoryInUse, WrongData or StorageFailed.
+        the process that started this one. read_only: of one that is there, to look at; nothing is
+        written. Raises DirectoryInUse, WrongData or StorageFailed.
         """
         self.path = path
-        self._lock = _locked(path) if inherited_lock is None else inherited_lock
+        if inherited_lock is None:
+            inherited_lock = _taken(path, _lock_to_look(path) if read_only else _lock_to_keep(path))
+        self._lock = inherited_lock
         try:
             wanted = partition_count or min(default_count, PARTITIONS_MAX)
             self.manifest = self._read() or self._make(wanted)
@@ -181,17 +186,31 @@ class DataDirectory:
         os.close(self._lock)
 
 
-def _locked(path: Path) -> int:
-    """The directory, made if it is not there, with its lock taken; the lock's descriptor."""
+def _lock_to_keep(path: Path) -> int:
+    """The descriptor of the directory's lock; both are made if they are not there."""
     try:
         new = [one for one in (path, *path.parents) if not one.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Else a power cut may take the whole directory, and the next start would make another.
         for one in new:
             sync_directory(one.parent)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StorageFailed(f"{path}: {error.strerror}") from error
+
+
+def _lock_to_look(path: Path) -> int:
+    """The descriptor of the lock, as it is; of the directory, if no server ever made one in it."""
+    try:
+        with suppress(FileNotFoundError):
+            return os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageFailed(f"{path}: {error.strerror}") from error
+
+
+def _taken(path: Path, lock: int) -> int:
+    """The lock, which this process has from now on. Raises DirectoryInUse."""
     # A process that was killed holds its lock until the last of its threads is gone.
     gives_up_at = time.monotonic() + _LOCK_WAIT_S
     while True:

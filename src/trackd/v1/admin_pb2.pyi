@@ -124,14 +124,18 @@ class GetStatsResponse(_message.Message):
     server_version: _builtins.str
     """The version of the server."""
     started_at_ms: _builtins.int
-    """When the server was started, in milliseconds since the epoch."""
+    """When the process that answers was started, in milliseconds since the epoch: with several workers each has
+    a time of its own.
+    """
     disk_free_bytes: _builtins.int
     """Free bytes on the file system of the data."""
     low_space: _builtins.bool
     """Whether writes are refused because the disk is nearly full."""
     @_builtins.property
     def partitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PartitionStats]:
-        """Every partition of this server, in ascending order."""
+        """The partitions of every process of this server, in ascending order. Those of a worker that cannot be
+        reached are missing: `GetTopology` says how many there are.
+        """
 
     def __init__(
         self,

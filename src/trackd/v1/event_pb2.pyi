@@ -134,7 +134,7 @@ class ScanEvent(_message.Message):
     """What the scan was. Unspecified and unknown codes are rejected."""
     occurred_at_ms: _builtins.int
     """When the scan happened, in milliseconds since the epoch: not before 2000-01-01 and not more than
-    10 minutes after the server's clock.
+    the server's `future_tolerance_ms` after its clock, by default 10 minutes.
     """
     facility_code: _builtins.str
     """Where it happened, at most 32 printable characters; empty when unknown."""

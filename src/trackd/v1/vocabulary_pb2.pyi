@@ -413,7 +413,7 @@ class _RejectionReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Rejec
     REJECTION_REASON_UNKNOWN_CODE: _RejectionReason.ValueType  # 3
     """`code` is unspecified or not one of EventCode."""
     REJECTION_REASON_TIME_OUT_OF_RANGE: _RejectionReason.ValueType  # 4
-    """`occurred_at_ms` is before 2000-01-01 or more than 10 minutes after the server's clock."""
+    """`occurred_at_ms` is before 2000-01-01 or more than the server's `future_tolerance_ms` after its clock."""
     REJECTION_REASON_FIELD_TOO_LONG: _RejectionReason.ValueType  # 5
     """The named field is longer than its limit."""
     REJECTION_REASON_INVALID_FIELD: _RejectionReason.ValueType  # 6
@@ -433,7 +433,7 @@ REJECTION_REASON_INVALID_EVENT_ID: RejectionReason.ValueType  # 2
 REJECTION_REASON_UNKNOWN_CODE: RejectionReason.ValueType  # 3
 """`code` is unspecified or not one of EventCode."""
 REJECTION_REASON_TIME_OUT_OF_RANGE: RejectionReason.ValueType  # 4
-"""`occurred_at_ms` is before 2000-01-01 or more than 10 minutes after the server's clock."""
+"""`occurred_at_ms` is before 2000-01-01 or more than the server's `future_tolerance_ms` after its clock."""
 REJECTION_REASON_FIELD_TOO_LONG: RejectionReason.ValueType  # 5
 """The named field is longer than its limit."""
 REJECTION_REASON_INVALID_FIELD: RejectionReason.ValueType  # 6

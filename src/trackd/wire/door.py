@@ -78,6 +78,8 @@ class Door:
         self._methods = Methods()
         self._server = grpc.aio.server(handlers=[self._methods], options=_options(limits))
         self._health = health.aio.HealthServicer()
+        # What health was ever told of.
+        self._names: set[str] = {"", *SERVICES}
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         appends = Limit("AppendEvents calls", limits.unary_ingest_in_flight_max)
         streams = Limit("ingest streams", limits.streams_max)
@@ -182,12 +184,13 @@ class Door:
         return ports[-1]
 
     async def set_serving(self, serving: bool) -> None:
-        """What health says of the server and of each service."""
-        await self.tell_health(dict.fromkeys(("", *SERVICES), serving))
+        """What health says of every name that it knows."""
+        await self.tell_health(dict.fromkeys(self._names, serving))
 
     async def tell_health(self, serving: Mapping[str, bool]) -> None:
         """What health says of each name; "" is the server as a whole."""
         statuses = health_pb2.HealthCheckResponse
+        self._names |= serving.keys()
         for name, serves in serving.items():
             status = statuses.SERVING if serves else statuses.NOT_SERVING
             await self._health.set(name, status)
