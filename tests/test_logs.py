@@ -1,6 +1,7 @@
 """Logs: one shape whoever logs, and never a waybill number in them."""
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -51,6 +52,15 @@ def test_a_level_below_the_threshold_is_not_written(out: io.StringIO) -> None:
     logging.getLogger("theirs").debug("theirs")
     logging.getLogger("asyncio").info("Using selector")
     assert out.getvalue() == ""
+
+
+@pytest.mark.parametrize("value", ["not UTF-8: \udcff", 1 << 64])
+def test_whatever_is_told_is_a_line_of_json(out: io.StringIO, value: object) -> None:
+    """What a log would not take is lost with it, and a traceback stands in its place."""
+    logs.set_up(level="info", log_format="json", stream=out)
+    structlog.get_logger().info("opening", data=value)
+    (line,) = out.getvalue().splitlines()
+    assert json.loads(line)["data"] == value
 
 
 @pytest.mark.parametrize("key", ["waybill", "waybill_number"])

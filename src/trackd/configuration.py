@@ -4,6 +4,7 @@ Loads `Settings`, says where each value came from, and turns a fault into a sent
 setting, the value, its origin and the limit. Knows no setting by name.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,9 +42,8 @@ class Effective:
             return f'"{human_size(self.value)}"'
         if isinstance(self.value, int | float):
             return str(self.value)
-        # A TOML basic string escapes what JSON escapes, so the quoting of JSON is right for it.
-        text = str(self.value).replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{text}"'
+        # A TOML basic string escapes what JSON escapes, and one character more.
+        return json.dumps(str(self.value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def load(flags: Mapping[str, Any] | None = None) -> Settings:

@@ -6,6 +6,7 @@ numbers never reach a log: `waybill=` and `waybill_number=` become `waybill_hash
 Nothing here knows what is logged.
 """
 
+import json
 import logging
 import secrets
 import sys
@@ -54,7 +55,7 @@ def set_up(
     the last call counts.
     """
     out = stream or sys.stderr
-    json = log_format == "json" or (log_format == "auto" and not out.isatty())
+    for_machines = log_format == "json" or (log_format == "auto" and not out.isatty())
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*_shared(worker), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -62,7 +63,7 @@ def set_up(
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    last = _json() if json else _console(colors=out.isatty())
+    last = _json() if for_machines else _console(colors=out.isatty())
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -108,7 +109,11 @@ def _json() -> list[Processor]:
 
 
 def _dump(_: WrappedLogger, __: str, event: EventDict) -> str:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # A name of a file that is not UTF-8, which orjson refuses; or a number beyond its 64 bits.
+        return json.dumps(event, default=str)
 
 
 def _console(*, colors: bool) -> list[Processor]:

@@ -33,6 +33,12 @@ def test_config_prints_a_file_that_config_reads(tmp_path: Path) -> None:
     assert f"partitions = 3  # file {file}\n" in again
 
 
+@pytest.mark.parametrize("name", ['a "b"\\', "two\nlines", "tab\tand\x7fmore", "包裹"])
+def test_config_prints_any_name(name: str) -> None:
+    """A directory may be called anything."""
+    assert tomllib.loads(run_here("config", "--data", name).out)["data"] == name
+
+
 @pytest.mark.parametrize("command", [["config", "--check"], ["serve"]])
 def test_settings_that_cannot_be_used_are_named(command: list[str]) -> None:
     """Exit code 2, all of them at once, and no traceback."""

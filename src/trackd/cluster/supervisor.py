@@ -47,7 +47,7 @@ async def run(settings: Settings, directory: DataDirectory, workers: int) -> int
     The exit code. Raises OSError if an address is taken.
     """
     supervisor = Supervisor(settings)
-    with _signals(supervisor):
+    with signalled(supervisor):
         async with supervisor.started(directory, workers):
             await supervisor.ended.wait()
     _log.info("stopped", exit_code=supervisor.exit_code)
@@ -59,7 +59,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._workers: list[WorkerProcess] = []
+        self.workers: list[WorkerProcess] = []
         self._changed = asyncio.Event()
         self._ready = False
         # Set when all are to be stopped, by a signal or by the end of a worker.
@@ -71,11 +71,11 @@ class Supervisor:
         """Everybody started, in order; on the way out stopped."""
         with contextlib.ExitStack() as held:
             assignments = self._assign(directory, workers, held)
-            self._workers = [WorkerProcess(each, self._on_change) for each in assignments]
+            self.workers = [WorkerProcess(each, self._on_change) for each in assignments]
             address = parse_address(self._settings.metrics)
-            figures = ClusterFigures(self._workers)
+            figures = ClusterFigures(self.workers)
             metrics = held.enter_context(metrics_served(address, figures.registry))
-            lives = [asyncio.create_task(self._keep(worker)) for worker in self._workers]
+            lives = [asyncio.create_task(self._keep(worker)) for worker in self.workers]
             telling = asyncio.create_task(self._tell_states(assignments[0].public, metrics))
             try:
                 yield
@@ -86,7 +86,7 @@ class Supervisor:
 
     def leave_at_once(self) -> None:
         """Kills everybody: the crash path is the tested path."""
-        for worker in self._workers:
+        for worker in self.workers:
             worker.signal(signal.SIGKILL)
 
     def end(self, exit_code: int) -> None:
@@ -129,7 +129,7 @@ class Supervisor:
         """Life after life, until all are to stop."""
         loop = asyncio.get_running_loop()
         pause_s, settings = _RESTART_PAUSE_S_MIN, self._settings
-        while True:
+        while not self.ended.is_set():
             began = loop.time()
             code = await worker.live(settings)
             if self.ended.is_set():
@@ -153,8 +153,8 @@ class Supervisor:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            serving = [worker.serving for worker in self._workers]
-            for worker in self._workers:
+            serving = [worker.serving for worker in self.workers]
+            for worker in self.workers:
                 worker.tell("states", serving=serving)
             if all(serving) and not self._ready and not self.ended.is_set():
                 self._ready = True
@@ -167,30 +167,33 @@ class Supervisor:
 
     async def _stop(self, lives: "list[asyncio.Task[None]]") -> None:
         """First nobody takes calls from outside any more, then nobody answers the others."""
-        _log.info("stopping", workers=len(self._workers))
+        _log.info("stopping", workers=len(self.workers))
+        # Of a worker that was being started again there is nothing to stop.
+        dead = [worker.number for worker in self.workers if worker.is_dead]
         grace_s = self._settings.shutdown_grace_s
-        for worker in self._workers:
-            worker.tell("stop")
+        for worker in self.workers:
+            worker.order("stop")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s + 1):
-                while not all(self._is_drained(worker) for worker in self._workers):
+                while not all(self._is_drained(worker) for worker in self.workers):
                     self._changed.clear()
                     await self._changed.wait()
-        for worker in self._workers:
-            worker.tell("close")
+        for worker in self.workers:
+            worker.order("close")
         _, late = await asyncio.wait(lives, timeout=_CLOSE_TIMEOUT_S)
         if late:
             _log.error("workers did not stop in time: they are killed", workers=len(late))
             self.leave_at_once()
             self.exit_code = self.exit_code or exits.FAILED
             await asyncio.wait(late)
-        codes = [worker.process.returncode for worker in self._workers if worker.process]
+        stopped = [worker for worker in self.workers if worker.number not in dead]
+        codes = [worker.process.returncode for worker in stopped if worker.process]
         if self.exit_code == exits.DONE and any(codes):
             self.exit_code = next((code for code in codes if code and code > 0), exits.FAILED)
 
     @staticmethod
     def _is_drained(worker: WorkerProcess) -> bool:
-        gone = worker.process is None or worker.process.returncode is not None
+        gone = worker.process is None or worker.is_dead
         return gone or worker.drained or not worker.serving
 
 
@@ -200,14 +203,18 @@ def worth_another_life(exit_code: int, *, served_once: bool) -> bool:
 
 
 @contextlib.contextmanager
-def _signals(supervisor: Supervisor) -> Iterator[None]:
+def signalled(supervisor: Supervisor) -> Iterator[None]:
+    """A signal has everybody stopped meanwhile; a second one kills them."""
     loop = asyncio.get_running_loop()
+    # Not whether it is stopping: that may be a worker's doing, and its exit code must get out.
+    once = asyncio.Event()
 
     def asked() -> None:
-        if supervisor.ended.is_set():
+        if once.is_set():
             _log.warning("told twice to stop: leaving at once")
             supervisor.leave_at_once()
             os._exit(exits.FAILED)
+        once.set()
         supervisor.end(exits.DONE)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -32,12 +32,19 @@ class WorkerProcess:
     metrics: str = ""
     starts: int = 0
     process: asyncio.subprocess.Process | None = None
+    # What every life is told at its begin: one that is being started has no line yet.
+    _orders: list[str] = field(default_factory=list, repr=False)
     _line: ControlLine | None = field(default=None, repr=False)
 
     @property
     def number(self) -> int:
         """Which worker it is, from 0."""
         return self.assignment.worker
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its latest life is over."""
+        return self.process is not None and self.process.returncode is not None
 
     async def live(self, settings: Settings) -> int:
         """One life: started, listened to, its end; the exit code, negative for a signal."""
@@ -57,6 +64,8 @@ class WorkerProcess:
         line = self._line = await ControlLine.open(ours)
         try:
             line.send(self.assignment.encode(settings.model_dump(mode="json")))
+            for order in self._orders:
+                line.tell(order)
             await self._listen(line)
             return await self.process.wait()
         finally:
@@ -72,6 +81,11 @@ class WorkerProcess:
         """Tells the process, if there is one."""
         if self._line is not None:
             self._line.tell(told, **more)
+
+    def order(self, told: str) -> None:
+        """Tells the process, and one that is being started just now: there is no way back."""
+        self._orders.append(told)
+        self.tell(told)
 
     def signal(self, number: int) -> None:
         """Signals the process, if there is one."""

@@ -186,11 +186,14 @@ async def _stop(roster: Roster, settings: NotifySettings) -> None:
 @contextlib.contextmanager
 def _signals(stop_asked: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
+    # Not whether it is stopping: that may be a defect's doing.
+    once = asyncio.Event()
 
     def asked() -> None:
-        if stop_asked.is_set():
+        if once.is_set():
             _log.warning("told twice to stop: leaving at once")
             os._exit(exits.FAILED)
+        once.set()
         stop_asked.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
