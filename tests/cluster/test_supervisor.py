@@ -98,7 +98,8 @@ async def test_one_signal_does_not_cut_a_stop_short(
 
     The exit code says that reason: 78 must not become 1.
     """
-    left, over, loop = [], asyncio.Event(), asyncio.get_running_loop()
+    left: list[int] = []
+    over, loop = asyncio.Event(), asyncio.get_running_loop()
     monkeypatch.setattr(os, "_exit", left.append)
     loop.add_signal_handler(signal.SIGUSR1, over.set)
     supervisor = Supervisor(settings)
