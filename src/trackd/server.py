@@ -22,6 +22,7 @@ from trackd.cluster.membership import Membership
 from trackd.cluster.neighbours import Neighbours
 from trackd.cluster.ports import reachable_host
 from trackd.cluster.watching import JoinedFeed
+from trackd.giving_up import leaving_after
 from trackd.joining import AmongWorkers, neighbours_of
 from trackd.leading import Led, led_running
 from trackd.metrics import CallMetrics, PartitionCollector, ProcessMetrics
@@ -59,7 +60,7 @@ _SWITCH_INTERVAL_S = 0.0005
 _GC_THRESHOLDS = (2_000, 10, 50)
 # How long callers have to hear of a storage failure before the process is gone.
 _FAILURE_GRACE_S = 0.5
-# A store that stalls for ever must not keep the process: the crash path loses nothing.
+# A store that hangs must not keep the process: the crash path loses nothing.
 _CLOSE_TIMEOUT_S = 120.0
 
 _log = structlog.get_logger()
@@ -132,7 +133,7 @@ class Server:
             )
             async with beside, self._serving(directory, partitions):
                 yield
-            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            with leaving_after(_CLOSE_TIMEOUT_S):
                 for partition in partitions:
                     await partition.close(write_back=not self._space.low)
 

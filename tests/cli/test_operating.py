@@ -234,8 +234,17 @@ def test_check_names_what_is_wrong(trackd: Trackd, stopped: ServerProcess) -> No
     for line, finding in zip(lines, documents, strict=True):
         assert line == (
             f"partition {finding['partition']}, {finding['kind']}:"
-            f" {finding['where']}: {finding['message']}"
+            f" {finding['where']}: {' '.join(finding['message'].split())}"
         )
+
+
+def test_a_finding_is_one_line(trackd: Trackd, stopped: ServerProcess) -> None:
+    """What RocksDB says of a table that is too short has two."""
+    (table, *_) = (stopped.data / "partition-0000").glob("*.sst")
+    table.write_bytes(table.read_bytes()[:100])
+    *lines, last = trackd("check", stopped.data).out.splitlines()
+    assert last == f"{stopped.data}: {len(lines)} finding{'s' if len(lines) > 1 else ''}"
+    assert all(line.startswith("partition 0, damaged: ") for line in lines)
 
 
 def test_check_of_what_is_no_data_directory(trackd: Trackd, tmp_path: Path) -> None:

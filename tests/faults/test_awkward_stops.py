@@ -1,19 +1,34 @@
-"""Stops at awkward moments: on a disk that is full, and with callers who would stay for ever."""
+"""Stops at awkward moments: a disk that is full or hangs, and callers who would stay for ever."""
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.conftest import Serve
 from tests.faults.test_disk_full import _DISK_BYTES, _noticed, _work
-from tests.harness.faults import SmallDisk
+from tests.harness.faults import SmallDisk, StorageFaults
 from tests.harness.fleet import Fleet, FleetOptions
 from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, read_back
 from tests.harness.seeds import seeded
+from tests.harness.server import ServerProcess
+from trackd import exits
+from trackd.client import SyncScanner, scan_event
+
+# `trackd` with less patience than two minutes.
+_IMPATIENT = """
+import sys, trackd.giving_up, trackd.server
+from trackd.cli.main import main
+trackd.server._CLOSE_TIMEOUT_S = trackd.giving_up._MARGIN_S = 0.5
+main(sys.argv[2:])
+"""
+# Far beyond what the harness waits for an end.
+_HANGS_MS = 600_000
 
 
 async def test_a_stop_on_a_full_disk_is_orderly(serve: Serve, tmp_path: Path) -> None:
@@ -45,3 +60,18 @@ async def test_a_watch_of_health_does_not_keep_a_stop_waiting(serve: Serve) -> N
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         assert await asyncio.to_thread(server.stop) == 0
+
+
+@pytest.mark.parametrize("suffix", [".log", ".sst"])
+def test_a_disk_that_hangs_does_not_keep_the_process(tmp_path: Path, suffix: str) -> None:
+    """It is given up with exit code 1, in a thread that waits and where Python's lock is held."""
+    faults = StorageFaults(tmp_path)
+    impatient = (sys.executable, "-c", _IMPATIENT)
+    server = ServerProcess(tmp_path / "data", env=faults.env, through=impatient).start()
+    try:
+        with SyncScanner(server.grpc) as scanner:
+            scanner.append([scan_event(event_id="1", waybill_number="HANG-1", code="PICKED_UP")])
+        faults.arm("sync", suffix, "slow", ms=_HANGS_MS)
+        assert server.stop() == exits.FAILED
+    finally:
+        server.kill()

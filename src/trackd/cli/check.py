@@ -124,7 +124,9 @@ def _check(data: Path, tell: "Callable[[Finding], None]", *, most: int | None) -
 
 
 def _tell_line(finding: "Finding") -> None:
-    typer.echo(f"partition {finding.partition}, {finding.kind}: {finding.where}: {finding.message}")
+    # RocksDB's messages have several lines at times.
+    message = " ".join(finding.message.split())
+    typer.echo(f"partition {finding.partition}, {finding.kind}: {finding.where}: {message}")
 
 
 def _tell_document(finding: "Finding") -> None:
