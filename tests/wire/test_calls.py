@@ -72,7 +72,7 @@ async def test_a_write_that_comes_too_soon_is_logged(calls: Calls) -> None:
 
     async def cancelling(_requests: object, context: Any) -> None:
         await context.write(b"first")
-        writing = asyncio.ensure_future(context.write(bytes(1 << 20)))
+        writing = asyncio.ensure_future(context.write(bytes(3 << 20)))
         await asyncio.sleep(0)
         writing.cancel()
         await context.write(b"too soon")
@@ -84,7 +84,9 @@ async def test_a_write_that_comes_too_soon_is_logged(calls: Calls) -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     with structlog.testing.capture_logs() as logged:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        # The connection takes 64 KiB that nobody has read.
+        narrow = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 << 10)]
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=narrow) as channel:
             call: Any = channel.stream_stream("/S/M")()
             async for _ in call:
                 pass
