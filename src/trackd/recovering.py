@@ -72,6 +72,8 @@ def recovering_ahead(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                # Who starts next waits until this one is gone, too.
+                pass_fds=(directory.lock_descriptor,),
                 start_new_session=True,
                 check=False,
             )
