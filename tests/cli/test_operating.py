@@ -13,6 +13,7 @@ from tests.cli.lines import jsonl, scan
 from tests.conftest import Serve
 from tests.harness.faults import ReadOnlyView
 from tests.harness.server import ServerProcess
+from tests.harness.workers import worker_pids
 from trackd.cli.stats import Reading
 from trackd.settings import Settings
 from trackd.v1.admin_pb2 import GetStatsResponse, PartitionStats
@@ -56,7 +57,10 @@ def test_valid_settings_are_said_to_be() -> None:
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_server_says_what_has_no_effect_and_stops_in_order(serve: Serve, loop: str) -> None:
     """Settings for later versions are taken and named in the log, on either event loop."""
-    server = serve("--workers", "2", "--http", "127.0.0.1:0", "--loop", loop)
+    server = serve("--workers", "2", "--partitions", "2", "--http", "127.0.0.1:0", "--loop", loop)
+    for pid in worker_pids(server).values():
+        # Nor does gRPC write lines of its own between them.
+        assert b"\0GRPC_VERBOSITY=ERROR\0" in Path(f"/proc/{pid}/environ").read_bytes()
     assert server.stop() == 0
     events = [orjson.loads(line)["event"] for line in server.log.splitlines()]
     assert "web pages are not served in this version" in events

@@ -71,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     behind what was acknowledged, 130 interrupted.
     """
     _open_standard_streams()
+    # Else gRPC's core writes lines of its own into the log at every stop of several workers.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character shows a question mark, and the rest.
         if isinstance(stream, TextIOWrapper):
