@@ -30,6 +30,7 @@ from trackd.metrics_page import metrics_served
 from trackd.news import news_running
 from trackd.opening import now_ms, open_directory, open_partitions
 from trackd.partition import Partition
+from trackd.ready import say_ready
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory
 from trackd.store.errors import (
@@ -258,7 +259,7 @@ class Server:
         admin.addresses = [str(address._replace(host=host))] * partition_count
         _tidy_garbage_collection()
         await door.tell_health(health_of([True], partition_count, taking=True))
-        print(f"trackd is ready: gRPC on {address}, metrics on {metrics}", flush=True)  # noqa: T201 (the line that scripts wait for)
+        say_ready(f"trackd is ready: gRPC on {address}, metrics on {metrics}")
         try:
             yield
         finally:

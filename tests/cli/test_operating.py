@@ -1,5 +1,6 @@
 """What operators type: serve, config, health, stats and check, and what scripts read from them."""
 
+import socket
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from tests.cli.lines import jsonl, scan
 from tests.conftest import Serve
 from tests.harness.faults import ReadOnlyView
 from tests.harness.server import ServerProcess
-from tests.harness.workers import worker_pids
+from tests.harness.workers import health, kept_down, wait_for, worker_pids
 from trackd.cli.stats import Reading
 from trackd.settings import Settings
 from trackd.v1.admin_pb2 import GetStatsResponse, PartitionStats
@@ -81,6 +82,30 @@ def test_closed_standard_streams_are_not_taken_by_files(tmp_path: Path) -> None:
     command = [sys.executable, "-c", script, str(kept)]
     subprocess.run(["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command], check=True, timeout=60)
     assert kept.read_text() == "kept"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nobody_has_to_hear_that_it_is_ready(tmp_path: Path, workers: int) -> None:
+    """It serves, and workers go on hearing of each other, though its output's disk is full."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    server = ServerProcess(
+        tmp_path / "data",
+        *("--partitions", "2", "--workers", str(workers), "--grpc", address),
+        through=("sh", "-c", 'exec "$@" >/dev/full', "sh"),
+    )
+    server.launch()
+    try:
+        server.logged("nobody hears that it is ready")
+        assert health(address)
+        if workers > 1:
+            with kept_down(server, 1):
+                wait_for(lambda: not health(address, "partition-1"))
+            wait_for(lambda: health(address))
+        assert server.stop() == 0
+    finally:
+        server.kill()
 
 
 def test_output_that_cannot_be_written_is_one_clear_line() -> None:

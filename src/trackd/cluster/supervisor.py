@@ -28,6 +28,7 @@ from trackd.cluster.figures import ClusterFigures
 from trackd.cluster.ports import near_host, reachable_host, reserved
 from trackd.cluster.workers import WorkerProcess
 from trackd.metrics_page import metrics_served
+from trackd.ready import say_ready
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory
 
@@ -158,7 +159,7 @@ class Supervisor:
                 worker.tell("states", serving=serving)
             if all(serving) and not self._ready and not self.ended.is_set():
                 self._ready = True
-                print(f"trackd is ready: gRPC on {public}, metrics on {metrics}", flush=True)  # noqa: T201 (the line that scripts wait for)
+                say_ready(f"trackd is ready: gRPC on {public}, metrics on {metrics}")
 
     def _on_change(self) -> None:
         self._changed.set()

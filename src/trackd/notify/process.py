@@ -30,6 +30,7 @@ from trackd.notify.roster import Roster, Senders
 from trackd.notify.settings import UNSAFE_FLAGS, NotifySettings
 from trackd.notify.sms_account import sms_provider
 from trackd.notify.webhook import WebhookOptions, WebhookSender
+from trackd.ready import say_ready
 from trackd.v1.notification_pb2 import EndpointKind, Target
 
 # How long the last reports may take.
@@ -77,9 +78,8 @@ async def _run(settings: NotifySettings) -> int:
             )
             async with _following(roster, stop_asked):
                 if roster.known.is_set():
-                    print(  # noqa: T201 (the line that scripts wait for)
-                        f"trackd notify is ready: server {settings.server}, metrics on {metrics}",
-                        flush=True,
+                    say_ready(
+                        f"trackd notify is ready: server {settings.server}, metrics on {metrics}"
                     )
                 async with _reporting(reports):
                     await stop_asked.wait()
