@@ -1,6 +1,7 @@
 """A supervisor that is told to stop at an awkward moment of its workers' lives."""
 
 import asyncio
+import errno
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -85,6 +86,48 @@ async def test_a_worker_that_died_before_does_not_spoil_the_stop(
         await asyncio.to_thread(wait_for, lambda: all(worker.serving for worker in workers))
         workers[1].signal(signal.SIGKILL)
         await asyncio.to_thread(wait_for, lambda: workers[1].is_dead)
+        supervisor.end(exits.DONE)
+
+    await _served(supervisor, settings, meanwhile=kill_one)
+    assert supervisor.exit_code == exits.DONE
+
+
+class _Starts:
+    """Starts of processes, some of which the system refuses."""
+
+    def __init__(self, *refused: int) -> None:
+        self._start, self._refused, self.count = asyncio.create_subprocess_exec, refused, 0
+
+    async def __call__(self, *command: str, **how: Any) -> asyncio.subprocess.Process:
+        self.count += 1
+        if self.count in self._refused:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return await self._start(*command, **how)
+
+
+async def test_a_worker_that_cannot_be_started_is_a_failed_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends with a word, where it would never have been ready."""
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", _Starts(2))
+    supervisor = Supervisor(settings)
+    await _served(supervisor, settings)
+    assert supervisor.exit_code == exits.FAILED
+
+
+async def test_a_worker_that_cannot_be_started_again_is_tried_once_more(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where memory is short a worker is killed, and for a moment there is none for the next."""
+    starts = _Starts(3, 4)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", starts)
+    supervisor = Supervisor(settings)
+
+    async def kill_one() -> None:
+        workers = supervisor.workers
+        await asyncio.to_thread(wait_for, lambda: all(worker.serving for worker in workers))
+        workers[1].signal(signal.SIGKILL)
+        await asyncio.to_thread(wait_for, lambda: starts.count > 4 and workers[1].serving)
         supervisor.end(exits.DONE)
 
     await _served(supervisor, settings, meanwhile=kill_one)

@@ -132,7 +132,12 @@ class Supervisor:
         pause_s, settings = _RESTART_PAUSE_S_MIN, self._settings
         while not self.ended.is_set():
             began = loop.time()
-            code = await worker.live(settings)
+            try:
+                code = await worker.live(settings)
+            except OSError as error:
+                # No memory or open file for one more process, which may be over in a moment.
+                _log.error("a worker cannot be started", of_worker=worker.number, error=str(error))
+                code = exits.DONE
             if self.ended.is_set():
                 return
             if loop.time() - began > _STEADY_S:

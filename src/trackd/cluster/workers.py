@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 from trackd.cluster.assignment import Assignment
@@ -47,9 +47,13 @@ class WorkerProcess:
         return self.process is not None and self.process.returncode is not None
 
     async def live(self, settings: Settings) -> int:
-        """One life: started, listened to, its end; the exit code, negative for a signal."""
+        """One life: started, listened to, its end; the exit code, negative for a signal.
+
+        Raises OSError if it cannot be started.
+        """
         ours, its = socket.socketpair()
-        with its:
+        with ExitStack() as unless_started, its:
+            unless_started.callback(ours.close)
             self.process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", WORKER_MODULE),
                 *(str(its.fileno()), str(os.getpid()), f"worker-{self.number}"),
@@ -59,6 +63,7 @@ class WorkerProcess:
                 # Ctrl-C in a terminal is for the supervisor, which stops everybody in order.
                 start_new_session=True,
             )
+            unless_started.pop_all()
         self.starts += 1
         self.drained = False
         line = self._line = await ControlLine.open(ours)
