@@ -82,7 +82,8 @@ class Settings(ProcessSettings):
     subscriptions_max: int = _setting(
         100,
         LIMITS,
-        "Named subscriptions; one more is refused with RESOURCE_EXHAUSTED.",
+        "Named subscriptions, those of endpoints left out; one more is refused with"
+        " RESOURCE_EXHAUSTED.",
         ge=1,
         le=10_000,
     )
@@ -257,8 +258,8 @@ class Settings(ProcessSettings):
     endpoints_max: int = _setting(
         100,
         NEWS,
-        "Endpoints that are told by the notifier; one more is refused with RESOURCE_EXHAUSTED. Each"
-        " takes one of `subscriptions_max`, too.",
+        "Endpoints that are told by the notifier, each with a subscription of its own; one more is"
+        " refused with RESOURCE_EXHAUSTED.",
         ge=1,
         le=10_000,
     )

@@ -11,7 +11,8 @@ import typer
 from trackd import logs
 from trackd.cli.setting_flags import given, with_flags_of
 from trackd.cli.terminal import USAGE, examples, fail
-from trackd.notify.settings import NotifySettings
+from trackd.notify.settings import NotifySettings, load
+from trackd.setting_file import SettingsError
 
 EPILOG = examples(
     "trackd notify",
@@ -33,16 +34,10 @@ def _command(**flags: Any) -> None:
 
     Exit codes: 0 stopped in order, 1 failed, 2 usage.
     """
-    from pydantic import ValidationError
-
     try:
-        settings = NotifySettings(**given(flags))
-    except ValidationError as error:
-        faults = [
-            f"{'.'.join(map(str, fault['loc']))} = {fault['input']}: {fault['msg']}"
-            for fault in error.errors()
-        ]
-        fail("\n".join(faults), code=USAGE)
+        settings = load(given(flags))
+    except SettingsError as error:
+        fail(str(error), code=USAGE)
     logs.set_up(level=settings.log_level, log_format=settings.log_format)
     raise typer.Exit(_run(settings))
 

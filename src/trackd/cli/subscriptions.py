@@ -35,7 +35,9 @@ EPILOG = examples(
 
 _Answer = TypeVar("_Answer")
 # Reasons that say that the caller asked for something that cannot be.
-_USAGE_REASONS = {"INVALID_FIELD", "INVALID_ARGUMENT", "INVALID_POSITION"}
+_USAGE_REASONS = {
+    "INVALID_FIELD", "INVALID_WAYBILL_NUMBER", "INVALID_ARGUMENT", "INVALID_POSITION",
+}  # fmt: skip
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
 Json = Annotated[

@@ -41,7 +41,7 @@ class NotificationServiceStub:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     def __init__(self, channel):
@@ -128,7 +128,7 @@ class NotificationServiceServicer:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     def CreateEndpoint(self, request, context):
@@ -308,7 +308,7 @@ class NotificationService:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     @staticmethod

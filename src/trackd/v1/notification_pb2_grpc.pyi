@@ -42,7 +42,7 @@ class NotificationServiceStub:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     @_typing.overload
@@ -102,7 +102,7 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -158,7 +158,7 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     @_abc_1.abstractmethod
