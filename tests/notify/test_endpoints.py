@@ -15,7 +15,6 @@ from tests.harness.server import ServerProcess
 from tests.notify.stage import SERVER_FLAGS, Stage, stage_of
 from trackd.client.errors import InvalidRequest, TrackdError
 from trackd.client.notifications import Notifications
-from trackd.client.subscriber import Subscriber
 from trackd.client.subscriptions import Subscriptions
 from trackd.feed.change import varint
 from trackd.v1 import feed_pb2
@@ -34,8 +33,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server for all of these tests but those that stop it."""
     started = ServerProcess(
         tmp_path_factory.mktemp("endpoints") / "data",
-        *("--workers", "1", "--partitions", "2", "--endpoints-max", "3"),
-        *("--subscriptions-max", "1", "--deliveries-kept-max", "100"),
+        *("--workers", "1", "--partitions", "2", "--deliveries-kept-max", "100"),
     )
     yield started.start()
     assert started.stop() == 0
@@ -103,38 +101,6 @@ async def test_what_no_endpoint_may_be(stage: Stage, endpoint: pb.Endpoint, fiel
     with pytest.raises(InvalidRequest) as refused:
         await stage.notifications.create(endpoint)
     assert (refused.value.reason, refused.value.metadata["field"]) == ("INVALID_ENDPOINT", field)
-    assert list(await stage.notifications.list()) == []
-
-
-@pytest.mark.parametrize(
-    ("fields", "field", "reason"),
-    [
-        ({"waybill_numbers": ["!"]}, "waybill_numbers", "INVALID_WAYBILL_NUMBER"),
-        ({"waybill_numbers": ["SF12"] * 1_001}, "waybill_numbers", "INVALID_FIELD"),
-        ({"facility_codes": ["x" * 33]}, "facility_codes", "INVALID_FIELD"),
-        ({"milestones": [7]}, "milestones", "INVALID_FIELD"),
-        ({"account_ids": ["a"]}, "account_ids", "INVALID_FIELD"),
-    ],
-)
-async def test_a_filter_is_refused_alike_wherever_it_stands(
-    stage: Stage, fields: dict[str, Any], field: str, reason: str
-) -> None:
-    """In an endpoint, in a subscription and in a watch: the same reason, field and limit."""
-    asked = wanted(**fields)
-    async with Subscriptions(stage.server.grpc) as named, Subscriber(stage.server.grpc) as watching:
-        refusals = []
-        for call in (
-            stage.notifications.create(webhook(filter=asked)),
-            named.create(feed_pb2.Subscription(name="refused", filter=asked)),
-            anext(aiter(watching.watch(asked))),
-        ):
-            with pytest.raises(InvalidRequest) as refused:
-                await call
-            refusals.append(refused.value)
-    assert {each.reason for each in refusals} == {reason}
-    places = [f"endpoint.filter.{field}", f"subscription.filter.{field}", f"filter.{field}"]
-    assert [each.metadata["field"] for each in refusals] == places
-    assert len({each.metadata.get("limit") for each in refusals}) == 1
     assert list(await stage.notifications.list()) == []
 
 
@@ -230,31 +196,6 @@ async def test_an_unknown_endpoint(stage: Stage) -> None:
         with pytest.raises(InvalidRequest) as refused:
             await call
         assert refused.value.reason == "ENDPOINT_NOT_FOUND"
-
-
-async def test_there_are_no_more_than_the_bound(stage: Stage) -> None:
-    """One more is refused; one less makes room."""
-    made = [(await stage.notifications.create(webhook())).endpoint for _ in range(3)]
-    with pytest.raises(TrackdError) as refused:
-        await stage.notifications.create(webhook())
-    assert refused.value.reason == "TOO_MANY_ENDPOINTS"
-    await stage.notifications.delete(made[1].id)
-    await stage.notifications.create(webhook())
-
-
-async def test_endpoints_leave_others_their_subscriptions(stage: Stage) -> None:
-    """As many as subscriptions_max says beside those of endpoints, which endpoints_max bounds."""
-    for _ in range(3):
-        await stage.notifications.create(webhook())
-    async with Subscriptions(stage.server.grpc) as subscriptions:
-        await subscriptions.create(feed_pb2.Subscription(name="orders"))
-        with pytest.raises(TrackdError) as refused:
-            await subscriptions.create(feed_pb2.Subscription(name="invoices"))
-        assert refused.value.reason == "TOO_MANY_SUBSCRIPTIONS"
-        assert "subscriptions_max" in str(refused.value)
-        endpoint = (await stage.notifications.list())[0]
-        await stage.notifications.enable(endpoint.id, from_now=True)
-        await subscriptions.delete("orders")
 
 
 async def test_the_list_is_told_when_it_changes(stage: Stage) -> None:
