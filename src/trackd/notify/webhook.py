@@ -11,8 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from trackd import __version__
@@ -31,10 +33,17 @@ _ADDRESS_TTL_S = 10
 # How long an answer whose status is known may take to end: it only serves to keep the connection.
 _DRAIN_TIMEOUT_S = 1.0
 _URLS_KEPT_MAX = 2_048
+# Interim answers (1xx) before the one that counts; most receivers send none.
+_INTERIM_ANSWERS_MAX = 16
 
 _SUCCESS, _REDIRECT = range(200, 300), range(300, 400)
 _GONE = 410
 _THROTTLED = frozenset({429, 502, 503, 504})
+
+
+class _InterimWithoutEnd(aiohttp.ClientPayloadError):
+    """Answers of 1xx and no other."""
+
 
 # What an attempt that got no answer is told as; the first kind that fits counts.
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -46,10 +55,36 @@ _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ClientConnectorError, "no connection"),
     (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
     (aiohttp.ClientOSError, "the connection broke"),
+    (_InterimWithoutEnd, "interim answers (1xx) without end"),
     (aiohttp.ClientPayloadError, "the answer broke off"),
     (aiohttp.ClientError, "the answer is not HTTP"),
     (OSError, "the connection broke"),
 )
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer that must come to the point: aiohttp reads interim ones (1xx) without end, and who
+    sends nothing else keeps the process busy for as long as an attempt may take.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Raises _InterimWithoutEnd, and what aiohttp does."""
+        protocol, left = connection.protocol, _INTERIM_ANSWERS_MAX + 1
+        assert protocol is not None
+        read = protocol.read
+
+        async def counted() -> Any:
+            nonlocal left
+            if not left:
+                raise _InterimWithoutEnd
+            left -= 1
+            return await read()
+
+        protocol.read = counted  # type: ignore[method-assign] # of this one answer
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +118,7 @@ class WebhookSender:
             ),
             headers={"User-Agent": f"trackd/{__version__}", "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Answer,
             # A few compressed bytes can stand for gigabytes.
             auto_decompress=False,
             read_bufsize=options.answer_bytes_max,
