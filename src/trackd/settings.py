@@ -30,6 +30,7 @@ from trackd.setting_kinds import (
     NEWS,
     TIB,
     UNSAFE,
+    Schemes,
     Size,
 )
 from trackd.setting_kinds import setting as _setting
@@ -276,7 +277,7 @@ class Settings(ProcessSettings):
         "File of the key that the secrets of endpoints are encrypted with, made when the first is"
         " kept; by default beside the data directory, with its name and .key.",
     )
-    message_schemes: str = _setting(
+    message_schemes: Schemes = _setting(
         ",".join(SCHEMES),
         NEWS,
         "Schemes of apprise that endpoints of kind MESSAGE may have, with commas between; another"

@@ -19,6 +19,7 @@ from trackd.notify.messages.news import Kind
 from trackd.notify.messages.wording import WAYBILL_PLACE
 from trackd.setting_faults import sentences
 from trackd.setting_file import SettingsError
+from trackd.setting_kinds import Schemes
 from trackd.settings import flag_of
 
 ENV_PREFIX = "TRACKD_NOTIFY_"
@@ -156,7 +157,7 @@ class NotifySettings(BaseSettings):
         le=3_600,
     )
 
-    message_schemes: str = _setting(
+    message_schemes: Schemes = _setting(
         ",".join(SCHEMES),
         MESSAGES,
         "The schemes of message URLs that may be used, with commas between; the server has the same"
