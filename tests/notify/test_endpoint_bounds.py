@@ -1,6 +1,6 @@
-"""How many endpoints and subscriptions there may be, and what every filter is refused for."""
+"""Endpoints and subscriptions: how many there may be, what is whose, and which filters are none."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +98,30 @@ async def test_a_filter_is_refused_alike_wherever_it_stands(
     assert [each.metadata["field"] for each in refusals] == places
     assert len({each.metadata.get("limit") for each in refusals}) == 1
     assert list(await stage.notifications.list()) == []
+
+
+async def test_a_subscription_of_an_endpoint_keeps_its_schedule(stage: Stage) -> None:
+    """Its waits and attempts are its own, whatever becomes of the endpoint; the rest is not."""
+    made = (await stage.notifications.create(webhook(description="before"))).endpoint
+    async with Subscriptions(stage.server.grpc) as subscriptions:
+        asked = (await subscriptions.get(f"endpoint/{made.id}")).subscription
+        asked.retry_backoff_ms[:] = [1_000]
+        asked.max_attempts = 3
+        await subscriptions.update(asked)
+        made.description, made.url, made.all_changes = "after", "", True
+        await stage.notifications.update(made)
+        await stage.notifications.enable(made.id, from_now=True)
+        kept = (await subscriptions.get(asked.name)).subscription
+        assert (list(kept.retry_backoff_ms), kept.max_attempts) == ([1_000], 3)
+        assert not kept.filter.news_only
+        kept.supersede = False
+        await _is_the_endpoints(subscriptions.update(kept))
+        kept.supersede = True
+        kept.filter.facility_codes.append("A")
+        await _is_the_endpoints(subscriptions.update(kept))
+
+
+async def _is_the_endpoints(call: Awaitable[object]) -> None:
+    with pytest.raises(TrackdError) as refused:
+        await call
+    assert refused.value.reason == "SUBSCRIPTION_OF_ENDPOINT"

@@ -31,7 +31,8 @@ class NotificationServiceStub:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
-    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    There it can be neither made nor deleted, nor hear anything else than its endpoint says: FAILED_PRECONDITION /
+    SUBSCRIPTION_OF_ENDPOINT. Its attempts and waits can be changed there, and stay when the endpoint is updated.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -91,7 +92,8 @@ class NotificationServiceAsyncStub(NotificationServiceStub):
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
-    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    There it can be neither made nor deleted, nor hear anything else than its endpoint says: FAILED_PRECONDITION /
+    SUBSCRIPTION_OF_ENDPOINT. Its attempts and waits can be changed there, and stay when the endpoint is updated.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -147,7 +149,8 @@ class NotificationServiceServicer(metaclass=_abc_1.ABCMeta):
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
-    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    There it can be neither made nor deleted, nor hear anything else than its endpoint says: FAILED_PRECONDITION /
+    SUBSCRIPTION_OF_ENDPOINT. Its attempts and waits can be changed there, and stay when the endpoint is updated.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0

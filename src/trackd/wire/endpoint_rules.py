@@ -85,8 +85,11 @@ def overlap_ms(asked: int) -> int:
     return asked
 
 
-def subscription_of(endpoint: Endpoint) -> Subscription:
-    """The named subscription through which an endpoint is told."""
+def subscription_of(endpoint: Endpoint, before: Subscription | None = None) -> Subscription:
+    """The named subscription through which an endpoint is told.
+
+    before: the one that it had, which may have been given another schedule: that stays.
+    """
     subscription = Subscription(
         name=subscription_name(endpoint.id),
         ack_timeout_ms=_ACK_TIMEOUT_MS,
@@ -95,6 +98,9 @@ def subscription_of(endpoint: Endpoint) -> Subscription:
         retry_backoff_ms=RETRY_BACKOFF_MS,
         supersede=True,
     )
+    if before is not None:
+        subscription.CopyFrom(before)
+        subscription.ClearField("start")
     subscription.filter.CopyFrom(endpoint.filter)
     subscription.filter.news_only = not endpoint.all_changes
     return subscription

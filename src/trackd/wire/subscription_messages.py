@@ -269,11 +269,11 @@ def exists(name: str) -> CallError:
 
 
 def of_an_endpoint(name: str, endpoint_id: str) -> CallError:
-    """It is made and deleted with its endpoint."""
+    """It is made and deleted with its endpoint, and hears what that says."""
     return CallError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "SUBSCRIPTION_OF_ENDPOINT",
-        f"the subscription {name} is made and deleted with its endpoint",
+        f"the subscription {name} is made, filtered and deleted with its endpoint",
         {"name": name, "endpoint_id": endpoint_id},
     )
 
