@@ -237,6 +237,25 @@ async def test_an_answer_that_is_announced_counts(
     assert receiver.connections == 1
 
 
+async def test_a_kept_connection_that_is_closed_costs_no_attempt(
+    receiver: Receiver, sender: WebhookSender
+) -> None:
+    """Each of these is good for one answer, and says so by breaking."""
+    served: set[asyncio.StreamWriter] = set()
+
+    async def once(_: Heard, writer: asyncio.StreamWriter) -> bool:
+        if writer in served:
+            return await receivers.resetting(_, writer)
+        served.add(writer)
+        return await answering(204)(_, writer)
+
+    receiver.behaviours["/"] = once
+    for _ in range(5):
+        outcome = await sender.send(target(receiver.url("/")), _NOTIFICATION)
+        assert (outcome.verdict, outcome.error) == (Verdict.DELIVERED, "")
+    assert receiver.connections == 5
+
+
 async def test_a_success_with_an_endless_body_is_a_success(
     receiver: Receiver, sender: WebhookSender
 ) -> None:

@@ -97,6 +97,23 @@ class WebhookOptions:
     allow_local: bool
 
 
+@dataclass(slots=True)
+class _Link:
+    """What an attempt goes over. was_kept: a connection of an attempt before it."""
+
+    was_kept: bool = False
+
+
+async def _is_kept(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
+    context.trace_request_ctx.was_kept = True
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_is_kept)
+    return tracing
+
+
 class WebhookSender:
     """Sends webhooks. Made and closed within a running event loop."""
 
@@ -113,9 +130,7 @@ class WebhookSender:
                 ttl_dns_cache=_ADDRESS_TTL_S,
                 keepalive_timeout=_KEEPALIVE_S,
             ),
-            timeout=aiohttp.ClientTimeout(
-                total=options.total_timeout_s, connect=options.connect_timeout_s
-            ),
+            trace_configs=[_tracing()],
             headers={"User-Agent": f"trackd/{__version__}", "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
             response_class=_Answer,
@@ -145,13 +160,38 @@ class WebhookSender:
         except UnusableUrl as error:
             return Outcome(verdict=Verdict.FAILED, error=f"the URL cannot be used: {error}")
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                await self._drain(answer)
-                return self._outcome(answer)
+            return await self._answered(url, body, headers)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Outcome(verdict=Verdict.FAILED, error=_failure(error))
+
+    async def _answered(self, url: URL, body: bytes, headers: dict[str, str]) -> Outcome:
+        """What the answer says.
+
+        A receiver may close a connection that was kept, at any time and unannounced: what was being
+        sent over it then goes over another one, in the time of the same attempt. Should it have
+        been taken all the same, it comes twice, by the same webhook-id.
+        """
+        clock_s = asyncio.get_running_loop().time
+        ends_at_s = clock_s() + self._options.total_timeout_s
+        while True:
+            link = _Link()
+            timeout = aiohttp.ClientTimeout(
+                total=ends_at_s - clock_s(), connect=self._options.connect_timeout_s
+            )
+            try:
+                async with self._session.post(
+                    url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    trace_request_ctx=link,
+                ) as answer:
+                    await self._drain(answer)
+                    return self._outcome(answer)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not link.was_kept or clock_s() >= ends_at_s:
+                    raise
 
     async def close(self) -> None:
         """Closes every connection."""
