@@ -265,6 +265,43 @@ async def test_leaving_waits_for_the_answers(server: FaultServer, quick: Scanner
     assert scanner.counts.waiting == 0
 
 
+async def test_who_gives_up_leaving_leaves_nothing_behind(
+    server: FaultServer, quick: ScannerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close that is cancelled while the call says goodbye has ended all the same."""
+    scanner = Scanner(server.address, options=quick)
+    await scanner.open()
+    await scanner.scan(SCANS[0])
+    await scanner.flush()
+    saying_goodbye = asyncio.Event()
+    monkeypatch.setattr(scanner._opened.uplink, "finish", saying_goodbye.set)
+    closing = asyncio.create_task(scanner.close())
+    await saying_goodbye.wait()
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert closing.cancelled()
+    with pytest.raises(RuntimeError, match="closed"):
+        await scanner.scan(SCANS[1])
+
+
+async def test_leaving_while_the_link_is_down_ends_every_task(
+    link: Link, quick: ScannerOptions
+) -> None:
+    """None is left to be destroyed with its loop."""
+    before = asyncio.all_tasks()
+    scanner = Scanner(link.address, options=replace(quick, close_timeout_ms=1))
+    await scanner.open()
+    await scanner.scan(SCANS[0])
+    await scanner.flush()
+    await link.cut()
+    await scanner.scan(SCANS[1])
+    await link_failure(scanner)
+    with contextlib.suppress(ScansNotSent):
+        await scanner.close()
+    ours = [task for task in asyncio.all_tasks() - before if "trackd/client" in repr(task)]
+    assert ours == []
+
+
 async def test_a_failure_of_the_caller_is_not_replaced(link: Link, quick: ScannerOptions) -> None:
     """An exception in the block comes through as it is, without waiting for the link."""
     await link.down()

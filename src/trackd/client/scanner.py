@@ -217,12 +217,15 @@ class _OpenScanner:
     async def end(self) -> None:
         """Ends the link: politely when everything is answered, at once otherwise."""
         self.ended = True
-        if self.uplink.counts.waiting == 0:
-            self.uplink.finish()
-            await asyncio.wait({self._carrying}, timeout=_GOODBYE_S)
-        self._carrying.cancel()
-        await asyncio.wait({self._carrying})
-        await self._channels.close()
+        try:
+            if self.uplink.counts.waiting == 0:
+                self.uplink.finish()
+                await asyncio.wait({self._carrying}, timeout=_GOODBYE_S)
+        finally:
+            # Also where the caller gives up waiting: nothing carries on behind its back.
+            self._carrying.cancel()
+            await asyncio.wait({self._carrying})
+            await self._channels.close()
 
     def _carried(self, carrying: "asyncio.Task[None]") -> None:
         """Tells whoever waits for the outbox that nothing will move any more."""

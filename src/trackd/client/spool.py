@@ -46,7 +46,8 @@ class Spool:
         device_id: str,
         options: SpoolOptions | None = None,
     ) -> None:
-        """Opens the file, and makes it where there is none; raises SpoolInUse or SpoolBroken.
+        """Opens the file, and makes it where there is none; raises SpoolInUse, SpoolBroken, or
+        SpoolFull where the disk has no room for it.
 
         `device_id` (1-32 printable ASCII characters) starts the event ids of this device.
         """
@@ -58,7 +59,7 @@ class Spool:
             raise ValueError("device_id must be 1-32 printable ASCII characters")
         self.device_id = device_id
         self._options = options or SpoolOptions()
-        self._file = SpoolFile(Path(path), bytes_max=self._options.bytes_max)
+        self._file = SpoolFile(Path(path), options=self._options)
         self._operations: queue.SimpleQueue[_Operation[Any] | None] = queue.SimpleQueue()
         self._broken: SpoolError | None = None
         self._closing = threading.Lock()
@@ -137,10 +138,7 @@ class Spool:
         going_on = True
         while going_on:
             group, going_on = self._next_group()
-            try:
-                self._run(group)
-            except sqlite3.Error as failure:
-                self._fail(group, spool_error(failure))
+            self._run_or_fail(group)
         self._file.close()
 
     def _next_group(self) -> tuple[list["_Operation[Any]"], bool]:
@@ -157,6 +155,24 @@ class Spool:
                 return group, True
         return group, False
 
+    def _run_or_fail(self, group: Sequence["_Operation[Any]"]) -> None:
+        try:
+            self._run(group)
+        except sqlite3.Error as failure:
+            error = spool_error(failure)
+        except Exception as failure:
+            # Whatever a damaged file leads to: those who asked wait to hear of it.
+            error = SpoolBroken(f"the spool cannot be read: {failure!r}", reason="SPOOL_BROKEN")
+        else:
+            return
+        alone = len(group) == 1
+        if alone or not isinstance(error, SpoolFull):
+            self._fail(group, error)
+        elif self._rolled_back(group):
+            # One of them found no room; what needs none, or gives some back, goes on.
+            for operation in group:
+                self._run_or_fail([operation])
+
     def _run(self, group: Sequence["_Operation[Any]"]) -> None:
         if self._broken is not None:
             self._fail(group, self._broken)
@@ -171,12 +187,20 @@ class Spool:
     def _fail(self, group: Sequence["_Operation[Any]"], error: SpoolError) -> None:
         if not isinstance(error, SpoolFull):
             self._broken = error
+        if self._rolled_back(group):
+            for operation in group:
+                operation.future.set_exception(error)
+
+    def _rolled_back(self, group: Sequence["_Operation[Any]"]) -> bool:
+        """Whether everything is as before the group; else the spool is broken, and it is told."""
         try:
             self._file.roll_back()
         except sqlite3.Error as failure:
             self._broken = spool_error(failure)
-        for operation in group:
-            operation.future.set_exception(error)
+            for operation in group:
+                operation.future.set_exception(self._broken)
+            return False
+        return True
 
 
 class _Operation(Generic[_Result]):
