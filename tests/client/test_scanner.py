@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from trackd.client import (
     InvalidRequest,
     RejectedScan,
     ScanCounts,
+    ScanEvent,
     Scanner,
     ScannerOptions,
     ScansNotSent,
@@ -65,6 +67,24 @@ async def test_an_event_over_the_limit_is_refused_unsent(server: FaultServer) ->
         await scanner.scan(numbered_scan(2))
     assert refusal.value.reason == "EVENT_TOO_LARGE"
     assert numbers_of(server.shelf.arrived) == [2]
+
+
+async def test_scans_before_one_that_cannot_be_taken_are_taken(
+    server: FaultServer, quick: ScannerOptions
+) -> None:
+    """Whether it is refused, or never comes: who goes on behind it has lost nothing."""
+
+    def breaks_off() -> Iterator[ScanEvent]:
+        yield from SCANS[3:5]
+        raise OSError("the reader was unplugged")
+
+    async with Scanner(server.address, options=quick) as scanner:
+        with pytest.raises(InvalidRequest):
+            await scanner.scan_many([*SCANS[:3], numbered_scan(3, remark="r" * 70_000), SCANS[99]])
+        with pytest.raises(OSError, match="unplugged"):
+            await scanner.scan_many(breaks_off())
+        await scanner.flush()
+        assert server.shelf.arrived == SCANS[:5]
 
 
 async def test_several_batches_are_in_flight(server: FaultServer, quick: ScannerOptions) -> None:

@@ -20,6 +20,7 @@ from trackd.client import (
     Spool,
     SpoolBroken,
     SpoolFull,
+    SpoolInUse,
     SpoolOptions,
 )
 from trackd.client.window import RejectedEntry
@@ -194,6 +195,21 @@ async def test_a_rejection_that_is_being_kept_while_the_way_changes_is_kept(
     assert [scan.event for scan in told] == [SCANS[5]]
     assert spool.level().waiting_events == 0
     assert server.shelf.arrived == SCANS[:5] + SCANS[6:40]
+
+
+async def test_a_second_scanner_on_a_spool_is_refused(
+    server: FaultServer, spool: Spool, quick: ScannerOptions
+) -> None:
+    """Each would look for what the other one has made the spool forget."""
+    async with Scanner(server.address, spool=spool, options=quick) as scanner:
+        second = Scanner(server.address, spool=spool, options=quick)
+        with pytest.raises(SpoolInUse):
+            await second.open()
+        await scanner.scan_many(SCANS)
+        await scanner.flush()
+    async with second:
+        assert second.counts.waiting == 0
+    assert server.shelf.arrived == SCANS
 
 
 async def test_a_broken_spool_stops_the_scanner_loudly(

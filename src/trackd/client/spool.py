@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from trackd.client.errors import SpoolBroken, SpoolError, SpoolFull
+from trackd.client.errors import SpoolBroken, SpoolError, SpoolFull, SpoolInUse
 from trackd.client.events import RejectedScan
 from trackd.client.options import DEVICE_ID_CHARACTERS_MAX, SpoolOptions
 from trackd.client.spool_file import SpoolFile, SpoolLevel, spool_error
@@ -64,6 +64,7 @@ class Spool:
         self._broken: SpoolError | None = None
         self._closing = threading.Lock()
         self._closed = False
+        self._lent = False
         self._thread = threading.Thread(target=self._work, name="trackd-spool", daemon=True)
         self._thread.start()
         self._event_ids = _EventIds(self._reserve, count=self._options.event_ids_reserved)
@@ -100,6 +101,17 @@ class Spool:
     def settle(self, *, through: int, rejected: Sequence[RejectedEntry]) -> Future[None]:
         """Forgets the scans up to and including `through`, but keeps `rejected` ones as such."""
         return self._submit(lambda file: file.settle(through=through, rejected=rejected))
+
+    def lend(self) -> None:
+        """Serves one scanner from now on; SpoolInUse while it serves another one."""
+        with self._closing:
+            if self._lent:
+                raise SpoolInUse("another scanner uses the spool", reason="SPOOL_IN_USE")
+            self._lent = True
+
+    def give_back(self) -> None:
+        """The scanner has ended."""
+        self._lent = False
 
     def close(self) -> None:
         """Finishes what was asked for and gives the file up. A second call does nothing."""
