@@ -47,7 +47,8 @@ class Scanner:
     - Without one, `scan` returns when the scan is in memory, and waits while the memory allowed is
       full. Leaving waits for the answers and raises ScansNotSent when they do not come.
     - What the server rejects is counted, told to `on_rejection`, and with a spool kept there; it
-      holds nothing up. `on_rejection` is called on the event loop and must not block.
+      holds nothing up. What is sent again may be told again. `on_rejection` is called on the event
+      loop and must not block.
     - For one event loop. A spool serves one scanner at a time; opening another one on it raises
       SpoolInUse.
     """
