@@ -74,6 +74,8 @@ class SpoolFile:
         """Opens the file, and makes it where there is none; raises a SpoolError."""
         self._path = path.resolve()
         self._options = options
+        # Of the file and its disk, looked at once in a group: it grows with the commit.
+        self._own_and_free: tuple[int, int] | None = None
         self._connection = _open(path)
         try:
             self.level = self._count()
@@ -84,6 +86,7 @@ class SpoolFile:
 
     def begin(self) -> None:
         """Opens a group."""
+        self._own_and_free = None
         self._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -210,14 +213,8 @@ class SpoolFile:
 
         written_bytes: what is held, and once more what the open group puts into the log.
         """
-        log = self._path.with_name(self._path.name + "-wal")
-        try:
-            free_bytes = shutil.disk_usage(self._path).free
-            # Room in the file itself counts: it does not shrink when scans are forgotten.
-            own_bytes = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-        except OSError as failure:
-            # What SQLite still writes into a file that was taken away ends with this process.
-            raise SpoolBroken(f"the spool is gone: {failure}", reason="SPOOL_GONE") from failure
+        # Room in the file itself counts: it does not shrink when scans are forgotten.
+        own_bytes, free_bytes = self._own_and_free = self._own_and_free or self._looked_at()
         needed_bytes = written_bytes + written_bytes // 2 + self._options.disk_spare_bytes
         if own_bytes + free_bytes < needed_bytes:
             raise SpoolFull(
@@ -226,6 +223,15 @@ class SpoolFile:
                 reason="DISK_FULL",
                 metadata={"disk_spare_bytes": str(self._options.disk_spare_bytes)},
             )
+
+    def _looked_at(self) -> tuple[int, int]:
+        log = self._path.with_name(self._path.name + "-wal")
+        try:
+            own_bytes = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+            return own_bytes, shutil.disk_usage(self._path).free
+        except OSError as failure:
+            # What SQLite still writes into a file that was taken away ends with this process.
+            raise SpoolBroken(f"the spool is gone: {failure}", reason="SPOOL_GONE") from failure
 
     def _count(self) -> SpoolLevel:
         (waiting, waiting_bytes, first, last_waiting) = self._connection.execute(
