@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 import structlog
 
 from trackd import compiled, logs
-from trackd.partition import Partition, PartitionOptions, refuse_if_behind
+from trackd.partition import Partition, PartitionOptions
+from trackd.recovering import look_first, recovering_ahead
 from trackd.settings import Settings
 from trackd.store.data_directory import DataDirectory, sync_directory
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
-from trackd.store.errors import DataDamaged, StorageFailed
-from trackd.store.mark import read_mark
+from trackd.store.errors import StorageFailed
 from trackd.store.space import SpaceGuard
-from trackd.store.wal import defuse
 from trackd.turns import Turns
 
 _log = structlog.get_logger()
@@ -68,33 +67,33 @@ def open_partitions(
     numbers = range(count) if own is None else own
     cache = SharedCache(settings.block_cache_bytes * len(numbers) // count)
     options = _partition_options(settings, count)
-    engine_options = EngineOptions(
-        write_buffer_bytes=settings.write_buffer_bytes,
-        background_threads=max(settings.background_threads * len(numbers) // count, 1),
-    )
+    engine_options = _engine_options(settings, len(numbers), count)
     began = time.monotonic()
     _log.info("opening", data=str(directory.path), partitions=len(numbers))
-    partitions = []
-    for number in numbers:
-        path = directory.partition_path(number)
-        if not settings.unsafe_accept_data_loss:
-            _look_first(number, directory, engine_options, cache)
-        engine = RocksEngine(path, engine_options, cache, salvage=settings.unsafe_accept_data_loss)
-        partitions.append(
-            Partition.open(
-                number,
-                engine,
-                options,
-                path=path,
-                mark_path=directory.mark_path(number),
-                data_set_id=directory.manifest.data_set_id,
-                now_ms=now_ms,
-                on_failure=on_failure,
-                space=space,
-                turns=turns,
-                accept_data_loss=settings.unsafe_accept_data_loss,
-            )
+    accept_data_loss = settings.unsafe_accept_data_loss
+
+    def opened(number: int) -> Partition:
+        path, mark_path = directory.partition_path(number), directory.mark_path(number)
+        if not accept_data_loss:
+            look_first(number, path, mark_path, engine_options)
+        return Partition.open(
+            number,
+            RocksEngine(path, engine_options, cache, salvage=accept_data_loss),
+            options,
+            path=path,
+            mark_path=mark_path,
+            data_set_id=directory.manifest.data_set_id,
+            now_ms=now_ms,
+            on_failure=on_failure,
+            space=space,
+            turns=turns,
+            accept_data_loss=accept_data_loss,
         )
+
+    recovering = recovering_ahead(directory, numbers, engine_options)
+    # Salvage reads logs in its own way.
+    with contextlib.nullcontext(numbers) if accept_data_loss else recovering as in_turn:
+        partitions = [opened(number) for number in in_turn]
     sync_directory(directory.path)
     _log.info(
         "opened",
@@ -120,29 +119,12 @@ def _partition_options(settings: Settings, count: int) -> PartitionOptions:
     )
 
 
-def _look_first(
-    number: int, directory: DataDirectory, options: EngineOptions, cache: SharedCache
-) -> None:
-    """Raises DataBehind or DataDamaged while all that is left of a partition is still there.
-
-    Opening for writing lets go of what stands behind a damage in the log, and with it of what could
-    still be saved.
-    """
-    path, acknowledged = directory.partition_path(number), read_mark(directory.mark_path(number))
-    if not (path / "CURRENT").exists():
-        return
-    defuse(path)
-    try:
-        engine = RocksEngine(path, options, cache, read_only=True)
-    except DataDamaged as error:
-        raise DataDamaged(
-            f"partition {number}, acknowledged up to position {acknowledged or 0}, cannot be"
-            f" opened: {error}"
-        ) from error
-    try:
-        refuse_if_behind(number, engine, acknowledged)
-    finally:
-        engine.close()
+def _engine_options(settings: Settings, owned: int, count: int) -> EngineOptions:
+    """What the engines of `owned` partitions of all may take."""
+    return EngineOptions(
+        write_buffer_bytes=settings.write_buffer_bytes,
+        background_threads=max(settings.background_threads * owned // count, 1),
+    )
 
 
 def now_ms() -> int:

@@ -148,6 +148,29 @@ async def test_a_leave_in_the_midst_of_a_message_is_in_order(
             assert {(await next_of(deliveries))[1] for _ in numbers} == {1}
 
 
+async def test_runs_fit_into_the_smallest_response(
+    small_caller: Caller, name: str, waybill: str
+) -> None:
+    """Whatever is told together, to consumers and to watches: this server sends 256 KiB at most."""
+    numbers = [f"{waybill}-{n}" for n in range(30)]
+    wide = {str(n): "字" * 200 for n in range(16)}
+    async with Subscriptions(small_caller.address) as subscriptions:
+        await subscriptions.create(only(name, *numbers))
+        for number in numbers:
+            assert (await small_caller.append(scan_event("a", number, attributes=wide))).accepted
+        async with Consumer(small_caller.address, name, options=CREDITS) as consumer:
+            deliveries = aiter(consumer)
+            assert {(await next_of(deliveries))[0] for _ in numbers} == {"a"}
+    start = pb.FeedStart(**{"from": pb.START_FROM_EARLIEST})  # type: ignore[arg-type]
+    asked = pb.WatchChangesRequest(start=start)
+    found: set[str] = set()
+    async for message in FeedServiceStub(small_caller.channel).WatchChanges(asked):
+        found |= {change.waybill_number for change in message.changes.changes}
+        if message.HasField("caught_up"):
+            break
+    assert found >= set(numbers)
+
+
 async def test_parked_changes_are_listed_redriven_and_dropped(
     caller: Caller, name: str, waybill: str
 ) -> None:

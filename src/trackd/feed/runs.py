@@ -9,8 +9,9 @@ _compiled = compiled.load("trackd.feed._telling")
 
 # A run of changes that is told together, at most; but one change, however large. The larger one is
 # the cheaper for each change, and each watch whose reader never reads holds two: so much for all of
-# those together, but not less than this for each.
-RUN_BYTES_MAX = 256 << 10
+# those together, but not less than this for each. With what frames it, it fits into the smallest
+# response that a server may be held to (256 KiB).
+RUN_BYTES_MAX = 224 << 10
 RUN_BYTES_MIN = 64 << 10
 _RUNS_BYTES = 2 << 20
 _ENTRY = b"\x0a"  # ChangeRun.changes is field 1

@@ -13,6 +13,7 @@ from trackd.feed.change import varint
 from trackd.feed.consumer import CREDITS_MAX, Given
 from trackd.feed.filters import UnusableFilter
 from trackd.feed.lane import StoredChange
+from trackd.feed.runs import RUN_BYTES_MAX
 from trackd.feed.subscription_settings import (
     FilterFields,
     SubscriptionDocument,
@@ -38,8 +39,6 @@ CREDITS = (1, CREDITS_MAX)
 DELAY_MS_MAX = 604_800_000
 BACKOFFS_MAX = 100
 REASON_LENGTH_MAX = 200
-# Deliveries of a run are cut at this size; a client takes messages of 4 MiB unless told otherwise.
-RUN_BYTES_MAX = 512 << 10
 
 ACK_TIMEOUT_MS_DEFAULT = 30_000
 MAX_ATTEMPTS_DEFAULT = 10
