@@ -22,6 +22,8 @@ EPILOG = examples(
     "trackd stats --json | jq '.partitions[].durable_position'",
 )
 
+# A pipe has no edge: the widest figures that there are fit into this.
+_PIPE_CHARACTERS = 200
 _WHOLE_US = 10_000  # from 10 ms on a tenth says nothing
 _KIB, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -34,15 +36,18 @@ class _Reading:
     now: "GetStatsResponse"
     before: "_Reading | None"
 
-    def events_per_second(self, number: int) -> float | None:
-        """How fast a partition took events in since the reading before; None for the first."""
-        if self.before is None or number >= len(self.before.now.partitions):
+    def events_per_second(self, partition: "PartitionStats") -> float | None:
+        """How fast a partition took events in since the reading before; None if it is not there.
+
+        The partitions of a worker that is away are in no reading.
+        """
+        if self.before is None:
             return None
-        came = (
-            self.now.partitions[number].durable_position
-            - self.before.now.partitions[number].durable_position
-        )
-        return came / (self.at - self.before.at)
+        for then in self.before.now.partitions:
+            if then.partition == partition.partition:
+                came = partition.durable_position - then.durable_position
+                return came / (self.at - self.before.at)
+        return None
 
 
 def command(
@@ -75,6 +80,8 @@ def command(
 
 async def _show(server: str, *, watch: bool, interval_s: float, json: bool) -> None:
     console = results()
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPE_CHARACTERS)
     readings = _readings(server, interval_s=interval_s, once=not watch)
     if json:
         from trackd.cli.documents import document
@@ -114,9 +121,10 @@ def _picture(reading: _Reading) -> "Group":
     stats = reading.now
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in _COLUMNS:
-        table.add_column(name, justify="right")
-    for number, partition in enumerate(stats.partitions):
-        table.add_row(*_row(partition, reading.events_per_second(number)))
+        # Where a terminal is too narrow, a number on two lines is better than half of one.
+        table.add_column(name, justify="right", overflow="fold")
+    for partition in stats.partitions:
+        table.add_row(*_row(partition, reading.events_per_second(partition)))
     up_s = int(time.time() - stats.started_at_ms / 1000)
     head = Text.assemble(
         ("trackd ", "bold"),
