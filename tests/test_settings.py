@@ -109,6 +109,7 @@ def test_settings_cannot_be_changed() -> None:
         ({"loop": "trio"}, "loop = trio (flag --loop): must be 'uvloop' or 'asyncio'"),
         ({"reflection": "perhaps"}, "must be true or false"),
         ({"grpc": "localhost"}, "must be HOST:PORT"),
+        ({"message_schemes": "slack;sms"}, "must be schemes such as slack,sms"),
         ({"partition": "1"}, "partition (flag --partition): there is no setting of this name"),
         ({"config": "nowhere.toml"}, "config = nowhere.toml: cannot be read: No such file"),
         ({"commit_events_max": 2000, "ingest_queue_events_max": 1000}, "must not be larger than"),

@@ -1,7 +1,6 @@
 """Where the settings come from: flag, then environment, then TOML file, then default.
 
-Loads `Settings`, says where each value came from, and turns a fault into a sentence with the
-setting, the value, its origin and the limit. Knows no setting by name.
+Loads `Settings` and says where each value came from. Knows no setting by name.
 """
 
 import json
@@ -13,8 +12,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource, InitSettingsSource, TomlConfigSettingsSource
 
+from trackd.setting_faults import sentences
 from trackd.setting_file import SettingsError, config_file
-from trackd.setting_kinds import NOT_A_SIZE, human_size
+from trackd.setting_kinds import human_size
 from trackd.settings import Settings, env_of, flag_of, panel_of
 
 
@@ -56,8 +56,7 @@ def load(flags: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         origins = _origins(given)
-        lines = [_explain(dict(fault), origins) for fault in error.errors()]
-        raise SettingsError("\n".join(lines)) from None
+        raise SettingsError("\n".join(sentences(error, Settings, origins))) from None
 
 
 def effective(flags: Mapping[str, Any] | None = None) -> list[Effective]:
@@ -79,31 +78,3 @@ def _origins(flags: Mapping[str, Any]) -> dict[str, str]:
     origins |= {name: f"environment {env_of(name)}" for name in environment}
     flagged = InitSettingsSource(Settings, dict(flags))()
     return origins | {name: f"flag {flag_of(name)}" for name in flagged}
-
-
-def _explain(fault: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """One fault of pydantic as a sentence with the setting, the value, its origin and the limit."""
-    kind, value = fault["type"], fault["input"]
-    name = str(fault["loc"][0]) if fault["loc"] else None
-    if name is None:
-        return str(fault["ctx"]["error"])
-    origin = origins.get(name, "default")
-    if kind == "extra_forbidden":
-        return f"{name} ({origin}): there is no setting of this name"
-    return f"{name} = {value} ({origin}): {_wanted(name, fault)}"
-
-
-def _wanted(name: str, fault: Mapping[str, Any]) -> str:
-    kind = fault["type"]
-    if kind == "value_error":
-        return str(fault["ctx"]["error"])
-    if kind == "literal_error":
-        return f"must be {fault['ctx']['expected']}"
-    if kind == "byte_size":
-        return NOT_A_SIZE
-    if kind.startswith("bool"):
-        return "must be true or false"
-    limits = {type(item).__name__: item for item in Settings.model_fields[name].metadata}
-    if "Ge" in limits and "Le" in limits:
-        return f"must be a number, {limits['Ge'].ge} to {limits['Le'].le}"
-    return str(fault["msg"])

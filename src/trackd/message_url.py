@@ -48,10 +48,22 @@ OPTIONS: Final = frozenset(
 """What may stand behind the question mark. No option here names a file or another URL, turns the
 check of certificates off, follows redirects, or adds recipients that are not counted."""
 
-_SCHEME = re.compile(r"([a-z][a-z0-9]{1,20})://(.+)")
+_SCHEME_NAME = re.compile(r"[a-z][a-z0-9]{1,20}")
+_SCHEME = re.compile(rf"({_SCHEME_NAME.pattern})://(.+)")
 # E.164: a country's code, and at most 15 digits in all.
 _PHONE_NUMBER = re.compile(r"\+[1-9][0-9]{6,14}")
 _PLAIN = re.compile(r"[!-~]+")
+
+
+def listed_schemes(text: str) -> str:
+    """The schemes in a setting, commas between and nothing else; empty allows none.
+
+    Raises ValueError for what can be no scheme: it would allow nothing, and every text be refused.
+    """
+    schemes = [each.strip() for each in text.split(",")] if text.strip() else []
+    if not all(map(_SCHEME_NAME.fullmatch, schemes)):
+        raise ValueError("must be schemes such as slack,sms, with commas between")
+    return ",".join(schemes)
 
 
 def scheme_of(text: str) -> str:

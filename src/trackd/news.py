@@ -23,6 +23,7 @@ from trackd.settings import Settings
 from trackd.store.documents import Documents
 from trackd.store.errors import StorageFailed
 from trackd.wire.calls import Calls
+from trackd.wire.endpoint_rules import endpoint_of
 from trackd.wire.feed import FeedService
 
 _GAUGES = {
@@ -132,6 +133,8 @@ async def subscriptions_running(
         data_set_id,
         partition_count=partition_count,
         subscriptions_max=settings.subscriptions_max,
+        # Each belongs to an endpoint, of which there are endpoints_max.
+        bounded_elsewhere=lambda name: endpoint_of(name) is not None,
         now_ms=now_ms,
     )
     await subscriptions.open()

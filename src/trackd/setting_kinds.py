@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 
+from trackd.message_url import listed_schemes
+
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 # The headings under which `trackd serve --help` and `trackd config` show the settings.
@@ -52,6 +54,7 @@ def within(least: int, most: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+Schemes = Annotated[str, AfterValidator(listed_schemes)]
 Size = Annotated[ByteSize, BeforeValidator(_size_text)]
 
 

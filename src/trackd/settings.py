@@ -30,6 +30,7 @@ from trackd.setting_kinds import (
     NEWS,
     TIB,
     UNSAFE,
+    Schemes,
     Size,
     beyond_loopback,
 )
@@ -83,7 +84,8 @@ class Settings(ProcessSettings):
     subscriptions_max: int = _setting(
         100,
         LIMITS,
-        "Named subscriptions; one more is refused with RESOURCE_EXHAUSTED.",
+        "Named subscriptions, those of endpoints left out; one more is refused with"
+        " RESOURCE_EXHAUSTED.",
         ge=1,
         le=10_000,
     )
@@ -258,8 +260,8 @@ class Settings(ProcessSettings):
     endpoints_max: int = _setting(
         100,
         NEWS,
-        "Endpoints that are told by the notifier; one more is refused with RESOURCE_EXHAUSTED. Each"
-        " takes one of `subscriptions_max`, too.",
+        "Endpoints that are told by the notifier, each with a subscription of its own; one more is"
+        " refused with RESOURCE_EXHAUSTED.",
         ge=1,
         le=10_000,
     )
@@ -276,7 +278,7 @@ class Settings(ProcessSettings):
         "File of the key that the secrets of endpoints are encrypted with, made when the first is"
         " kept; by default beside the data directory, with its name and .key.",
     )
-    message_schemes: str = _setting(
+    message_schemes: Schemes = _setting(
         ",".join(SCHEMES),
         NEWS,
         "Schemes of apprise that endpoints of kind MESSAGE may have, with commas between; another"

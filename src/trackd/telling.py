@@ -83,6 +83,7 @@ def _calls_of(subscriptions: SubscriptionService) -> SubscriptionCalls:
     """The subscriptions as endpoints need them, which are theirs to make and to delete."""
     return SubscriptionCalls(
         names=lambda: subscriptions.names,
+        find=subscriptions.message,
         create=subscriptions.create,
         update=subscriptions.update,
         delete=subscriptions.delete,

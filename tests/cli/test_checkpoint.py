@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from trackd.cli.files import checkpoint as checkpoints
-from trackd.cli.files.checkpoint import Checkpoint, Counts, Mismatch
+from trackd.cli.files.checkpoint import Checkpoint, Counts, Mismatch, Sent
 from trackd.cli.files.records import Place
 
-CONTENT = b"0123456789\n" * 100
+CONTENT = b"0123456789\n" * 20_000
+MIDDLE = len(CONTENT) // 2
 
 
 @pytest.fixture
@@ -24,18 +25,25 @@ def file(tmp_path: Path) -> Path:
 def halfway(file: Path) -> Checkpoint:
     """Where a run was that sent half of the file."""
     now = checkpoints.fingerprint(file, mapping=None)
-    counts = Counts(accepted=40, duplicates=5, rejected=5)
-    return Checkpoint(now, "data-set", Place(550, 50), counts, rejected_bytes=99)
+    counts = Counts(accepted=9_000, duplicates=500, rejected=500)
+    return Checkpoint(now, "data-set", Place(MIDDLE, 10_000), counts, rejected_bytes=99)
 
 
-def fits(file: Path, *, data_set_id: str = "data-set", compressed: bool = False) -> str:
+def keep_halfway(file: Path, *, compressed: bool = False) -> Checkpoint:
+    """The same, kept beside the file."""
+    there = halfway(file)
+    there = replace(there, sent_sha256=Sent(file, compressed=compressed).sha256(there))
+    checkpoints.save(there, checkpoints.checkpoint_path(file, state=None))
+    return there
+
+
+def fits(file: Path, *, data_set_id: str = "data-set") -> str:
     """Why the file cannot be gone on with; empty if it can."""
     answer = checkpoints.fits(
         halfway_kept(file),
-        file,
         now=checkpoints.fingerprint(file, mapping=None),
         data_set_id=data_set_id,
-        compressed=compressed,
+        sent=Sent(file, compressed=False),
     )
     return answer.why if isinstance(answer, Mismatch) else ""
 
@@ -51,8 +59,8 @@ def test_what_was_kept_is_read_back(file: Path) -> None:
     """Every field, exactly."""
     path = checkpoints.checkpoint_path(file, state=None)
     assert checkpoints.load(path) is None
-    checkpoints.save(halfway(file), path)
-    assert checkpoints.load(path) == halfway(file)
+    kept = keep_halfway(file)
+    assert checkpoints.load(path) == kept
     assert fits(file) == ""
 
 
@@ -61,25 +69,36 @@ def test_what_was_kept_is_read_back(file: Path) -> None:
     [
         (lambda file: file.write_bytes(CONTENT + b"more\n"), False, ""),
         (lambda file: file.write_bytes(CONTENT + b"more\n"), True, ""),
-        (lambda file: file.write_bytes(CONTENT[:600]), True, "changed"),
-        (lambda file: file.write_bytes(CONTENT[:540]), False, "changed"),
+        (lambda file: file.write_bytes(CONTENT[: MIDDLE + 5] + b"x"), False, ""),
+        (lambda file: file.write_bytes(CONTENT[: MIDDLE + 5] + b"x"), True, "changed"),
+        (lambda file: file.write_bytes(CONTENT[: MIDDLE - 1]), False, "changed"),
         (lambda file: file.write_bytes(b"x" + CONTENT[1:]), False, "changed"),
+        (
+            lambda file: file.write_bytes(CONTENT[:90_000] + b"x" + CONTENT[90_001:]),
+            False,
+            "changed",
+        ),
+        (lambda file: file.write_bytes(CONTENT[:90_000] + CONTENT[90_001:]), False, "changed"),
+        (lambda file: file.write_bytes(CONTENT[:-1] + b"x"), True, "changed"),
         (lambda file: file.write_bytes(b""), False, "changed"),
+        (lambda file: file.unlink(), False, "changed"),
     ],
 )
 def test_a_file_may_have_grown_but_not_changed(
     file: Path, change: Callable[[Path], object], compressed: bool, why: str
 ) -> None:
-    """What was sent before must still be what the file begins with."""
-    checkpoints.save(halfway(file), checkpoints.checkpoint_path(file, state=None))
+    """What was sent before must still be what the file begins with, to the last byte of it."""
+    kept = keep_halfway(file, compressed=compressed)
+    sent = Sent(file, compressed=compressed)
     change(file)
-    assert why in fits(file, compressed=compressed)
-    assert bool(why) == bool(fits(file, compressed=compressed))
+    found = checkpoints.fits(kept, now=kept.fingerprint, data_set_id="data-set", sent=sent)
+    assert isinstance(found, Mismatch) == bool(why)
+    assert not isinstance(found, Mismatch) or why in found.why
 
 
 def test_another_data_set_starts_from_the_beginning(file: Path) -> None:
     """A server that was set up anew has nothing of what was sent before."""
-    checkpoints.save(halfway(file), checkpoints.checkpoint_path(file, state=None))
+    keep_halfway(file)
     assert "another data set" in fits(file, data_set_id="other")
 
 
@@ -91,7 +110,8 @@ def test_another_mapping_starts_from_the_beginning(file: Path, tmp_path: Path) -
     mapping.write_text("a = 2")
     kept = replace(halfway(file), fingerprint=before)
     now = checkpoints.fingerprint(file, mapping=mapping)
-    answer = checkpoints.fits(kept, file, now=now, data_set_id="data-set", compressed=False)
+    sent = Sent(file, compressed=False)
+    answer = checkpoints.fits(kept, now=now, data_set_id="data-set", sent=sent)
     assert isinstance(answer, Mismatch)
     assert "mapping" in answer.why
 

@@ -247,6 +247,17 @@ def test_other_encodings(mapped: Mapped) -> None:
     assert len(good.events) == 1
 
 
+@pytest.mark.parametrize("dialect", ["", '[csv]\nencoding = "utf-8-sig"\n'])
+def test_a_file_marked_as_utf_8_is_read_like_any_other(mapped: Mapped, dialect: str) -> None:
+    """With a header in quotes, as some programs write each, and with none at all."""
+    rows = "A-1,2017-10-02T10:56\r\n"
+    (marked,) = events(mapped(MINIMAL + dialect), f'\ufeff"number","at"\r\n{rows}')
+    assert marked.waybill_number == "A-1"
+    bare = mapped(MINIMAL + (dialect or "[csv]\n") + 'columns = ["number", "at"]\n')
+    assert events(bare, f"\ufeff{rows}") == [marked]
+    assert events(bare, '\ufeff"A-1",2017-10-02T10:56\n') == [marked]
+
+
 def test_an_overlong_line_is_a_fault_of_its_own(mapped: Mapped) -> None:
     """Memory stays bounded whatever a file holds, and the next row is read as if nothing were."""
     long = "A-1,2017-10-02T10:56," + "x" * 1_000_000
@@ -268,6 +279,8 @@ def test_an_overlong_line_is_a_fault_of_its_own(mapped: Mapped) -> None:
         (('time = "at"', "time = {}"), "give one of column, first and latest"),
         (('event_id = "{@code}:{@time_ms}"', ""), "events.0.event_id"),
         (("[[events]]", '[csv]\nencoding = "utf-16"\n[[events]]'), "read line by line"),
+        (("[[events]]", '[csv]\nencoding = "idna"\n[[events]]'), "read line by line"),
+        (("[[events]]", '[csv]\nencoding = "hex"\n[[events]]'), "no encoding named 'hex'"),
         (("[[events]]", '[csv]\ndelimiter = ";;"\n[[events]]'), "csv.delimiter"),
         (("waybill_number", "waybill number"), "is not TOML"),
     ],

@@ -15,6 +15,14 @@ import pytest
 from tests.cli.conftest import TIMEOUT_S, TRACKD, Trackd, environment, run_here
 from tests.cli.lines import jsonl, scan
 from tests.harness.server import ServerProcess
+from trackd.cli.files.records import Fault, Record
+from trackd.cli.files.rejects import Rejects
+
+MAPPING = 'waybill_number = "{number}"\n[time]\nzone = "UTC"\n' + "".join(
+    f'[[events]]\ncode = "{code}"\ntime = "at"\nevent_id = "{{@code}}"\n'
+    'remark = "{note}"\nfacility_code = "{note}"\n'
+    for code in ("PICKED_UP", "SORTED", "DELIVERED")
+)
 
 
 def counts(document: dict[str, Any]) -> tuple[int, int, int]:
@@ -22,7 +30,7 @@ def counts(document: dict[str, Any]) -> tuple[int, int, int]:
     return document["accepted"], document["duplicates"], document["rejected"]
 
 
-def rejects(path: Path) -> list[dict[str, Any]]:
+def listed(path: Path) -> list[dict[str, Any]]:
     """What a list of refusals holds."""
     return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
@@ -85,17 +93,17 @@ def test_good_lines_are_stored_and_bad_ones_listed(trackd: Trackd, tmp_path: Pat
     ran = trackd("ingest", "scans.jsonl", "--json")
     assert (ran.code, counts(ran.document)) == (0, (2, 0, 5))
     assert ran.document["lines"] == 8
-    listed = rejects(tmp_path / "scans.jsonl.rejected.jsonl")
-    assert [(entry["line"], entry["reason"]) for entry in listed] == [
+    found = listed(tmp_path / "scans.jsonl.rejected.jsonl")
+    assert [(entry["line"], entry["reason"]) for entry in found] == [
         (3, "UNPARSABLE"),
         (4, "INVALID_EVENT_ID"),
         (5, "UNKNOWN_CODE"),
         (7, "CONFLICT"),
         (8, "INVALID_WAYBILL_NUMBER"),
     ]
-    assert listed[0]["input"] == "not json"
-    assert listed[3]["event_id"] == "3"
-    assert all(entry["message"] for entry in listed)
+    assert found[0]["input"] == "not json"
+    assert found[3]["event_id"] == "3"
+    assert all(entry["message"] for entry in found)
     status = trackd("track", "INGEST-1", "--json").document["status"]
     assert (status["milestone"], status["event_count"]) == ("DELIVERED", 2)
 
@@ -144,7 +152,7 @@ def test_a_killed_run_is_gone_on_with(
     accepted, duplicates, rejected = counts(ran.document)
     assert (accepted + duplicates, rejected) == (10_000, 1)
     assert "going on behind line" in ran.err
-    assert [entry["line"] for entry in rejects(tmp_path / "scans.jsonl.rejected.jsonl")] == [1]
+    assert [entry["line"] for entry in listed(tmp_path / "scans.jsonl.rejected.jsonl")] == [1]
     for line in trackd("track", "KILL-00", "KILL-99", "--all", "--json").out.splitlines():
         document = orjson.loads(line)
         assert document["status"]["event_count"] == len(document["events"]) == 100
@@ -188,7 +196,7 @@ def test_a_directory_that_takes_no_files_is_sent_from_all_the_same(
     ran = run_here("ingest", there / "scans.jsonl", env={"TRACKD_SERVER": server.grpc})
     assert (ran.code, "1 accepted" in ran.out) == (0, True), ran
     assert [path.name for path in there.iterdir()] == ["scans.jsonl"]
-    assert [each["line"] for each in rejects(tmp_path / "scans.jsonl.rejected.jsonl")] == [2]
+    assert [each["line"] for each in listed(tmp_path / "scans.jsonl.rejected.jsonl")] == [2]
 
 
 def test_what_is_no_file_is_not_replaced_by_one(trackd: Trackd, tmp_path: Path) -> None:
@@ -203,6 +211,70 @@ def test_what_is_no_file_is_not_replaced_by_one(trackd: Trackd, tmp_path: Path) 
         assert orjson.loads(os.read(reading, 4_096))["line"] == 2
     finally:
         os.close(reading)
+
+
+def test_a_file_that_was_corrected_on_the_way_is_sent_from_its_beginning(
+    trackd: Trackd, slow_ingest: SlowIngest, tmp_path: Path
+) -> None:
+    """The corrected line is sent, and none is cut in two."""
+    file = tmp_path / "scans.jsonl"
+    lines = [scan(f"FIXED-{n % 50}", n, minutes=n) for n in range(10_000)]
+    file.write_bytes(jsonl(b"x" * 100_000, b"slip", *lines))
+    slow_ingest.interrupt(file, signal.SIGTERM)
+    file.write_bytes(jsonl(b"x" * 100_000, *lines))
+    ran = trackd("ingest", "scans.jsonl", "--json")
+    assert "the file has changed" in ran.err
+    assert (ran.code, ran.document["rejected"]) == (0, 1)
+    assert ran.document["accepted"] + ran.document["duplicates"] == 10_000
+
+
+def test_a_list_of_refusals_that_was_moved_away_is_begun_anew(tmp_path: Path) -> None:
+    """What a run goes on with is the list as it is, without a gap where the rest was."""
+    path, fault = tmp_path / "refused", Fault("UNPARSABLE", "", "is not JSON")
+    for _ in range(2):
+        with Rejects(path, keep_bytes=5_000) as rejects:
+            rejects.add(Record(7, "x", (), (fault,)), fault, event_id="")
+        assert rejects.bytes == path.stat().st_size
+    assert [entry["line"] for entry in listed(path)] == [7, 7]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_damaged_archive_is_one_clear_line(
+    trackd: Trackd, tmp_path: Path, *, mapped: bool
+) -> None:
+    """Wherever it is damaged."""
+    packed = bytearray(gzip.compress(jsonl(*(scan(f"DAMAGE-{n}", n) for n in range(300)))))
+    packed[20] ^= 0xFF
+    packed[30] ^= 0xFF
+    (tmp_path / "scans.gz").write_bytes(packed)
+    (tmp_path / "mapping.toml").write_text(MAPPING)
+    ran = trackd("ingest", "scans.gz", *(["--mapping", "mapping.toml"] if mapped else []))
+    assert ran.code == 1
+    assert "while decompressing" in ran.err
+    assert "Traceback" not in ran.err
+
+
+def test_rows_of_several_events_keep_to_what_the_server_takes(
+    trackd: Trackd, tmp_path: Path
+) -> None:
+    """However many events a batch may have, and however large a row is."""
+    (tmp_path / "mapping.toml").write_text(MAPPING)
+    rows = [f"ROWS-{n},2026-01-02T03:04,x" for n in range(700)]
+    rows[300] += "y" * 100_000
+    (tmp_path / "rows.CSV").write_text("\n".join(("number,at,note", *rows)))
+    ran = trackd(
+        "ingest", "rows.CSV", "--mapping", "mapping.toml", "--batch-events", 1000, "--json"
+    )
+    assert (ran.code, counts(ran.document)) == (0, (3 * 699, 0, 1)), ran.err
+    (listed_row,) = listed(tmp_path / "rows.CSV.rejected.jsonl")
+    assert (listed_row["line"], listed_row["reason"]) == (302, "FIELD_TOO_LONG")
+
+
+def test_what_cannot_be_written_is_named(trackd: Trackd, tmp_path: Path) -> None:
+    """Not the file that is read, which has nothing."""
+    (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("FULL-1", 1), b"slip"))
+    ran = trackd("ingest", "scans.jsonl", "--rejected", "/dev/full")
+    assert (ran.code, "trackd: /dev/full: No space left" in ran.err) == (1, True), ran.err
 
 
 def test_a_truncated_archive_fails_after_what_could_be_read(trackd: Trackd, tmp_path: Path) -> None:
@@ -233,6 +305,8 @@ def test_a_server_that_cannot_be_reached_is_one_clear_line(tmp_path: Path, track
     ("words", "code", "told"),
     [
         ("shipments.csv", 2, "--mapping FILE has to say"),
+        ("SHIPMENTS.CSV", 2, "--mapping FILE has to say"),
+        ("wide.jsonl", 1, "wide.jsonl: is UTF-16; convert it"),
         ("nowhere.jsonl", 1, "No such file"),
         ("./", 1, "trackd: .: Is a directory"),
         ("scans.jsonl --mapping nowhere.toml", 2, "cannot be read"),
@@ -257,6 +331,7 @@ def in_a_directory_with_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """The working directory holds a file of scans."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans.jsonl").write_bytes(jsonl(scan("SLIP-1", 1)))
+    (tmp_path / "wide.jsonl").write_text("{}", encoding="utf-16")
 
 
 def test_refusals_can_fail_the_run(trackd: Trackd) -> None:

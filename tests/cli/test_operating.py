@@ -15,9 +15,7 @@ from tests.conftest import Serve
 from tests.harness.faults import ReadOnlyView
 from tests.harness.server import ServerProcess
 from tests.harness.workers import health, kept_down, wait_for, worker_pids
-from trackd.cli.stats import Reading
 from trackd.settings import Settings
-from trackd.v1.admin_pb2 import GetStatsResponse, PartitionStats
 
 
 def test_config_prints_a_file_that_config_reads(tmp_path: Path) -> None:
@@ -160,24 +158,6 @@ def test_stats_show_each_partition(trackd: Trackd, server: ServerProcess) -> Non
         assert {"queued_events", "stalls", "bytes_on_disk"} <= entry.keys()
     assert sum(entry["durable_position"] for entry in document["partitions"]) > 0
     assert document["low_space"] is False
-
-
-def test_a_partition_has_its_own_rate_while_another_is_away() -> None:
-    """The figures of a worker that is being started again are missing."""
-
-    def told(**positions: int) -> GetStatsResponse:
-        figures = [
-            PartitionStats(partition=int(name[1:]), durable_position=position)
-            for name, position in positions.items()
-        ]
-        return GetStatsResponse(partitions=figures)
-
-    whole = Reading(0.0, told(p0=5_000, p1=100), None)
-    away = Reading(2.0, told(p1=300), whole)
-    back = Reading(4.0, told(p0=5_000, p1=500), away)
-    assert [whole.events_per_second(one) for one in whole.now.partitions] == [None, None]
-    assert [away.events_per_second(one) for one in away.now.partitions] == [100.0]
-    assert [back.events_per_second(one) for one in back.now.partitions] == [None, 100.0]
 
 
 @pytest.mark.parametrize("command", [["track", "ABCD"], ["stats"], ["stats", "--watch"]])

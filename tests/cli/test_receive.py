@@ -1,5 +1,6 @@
 """`trackd receive` verifies, knows what it has had before, and prints what comes."""
 
+import os
 import re
 import signal
 import subprocess
@@ -36,8 +37,10 @@ BODY = {
 class Receiving:
     """A `trackd receive` that runs."""
 
-    def __init__(self, tmp: Path, *flags: str, lang: str = "C.UTF-8") -> None:
-        self._out = tmp / "receive.out"
+    def __init__(
+        self, tmp: Path, *flags: str, lang: str = "C.UTF-8", printed: Path | None = None
+    ) -> None:
+        self._out = printed or tmp / "receive.out"
         with self._out.open("wb") as out:
             self.process = subprocess.Popen(
                 [TRACKD, "receive", "--listen", "127.0.0.1:0", *flags],
@@ -86,8 +89,8 @@ def receiving(tmp_path: Path) -> Iterator[Any]:
     """Starts one; it is gone when the test is over."""
     started: list[Receiving] = []
 
-    def start(*flags: str, lang: str = "C.UTF-8") -> Receiving:
-        started.append(Receiving(tmp_path, *flags, lang=lang))
+    def start(*flags: str, **more: Any) -> Receiving:
+        started.append(Receiving(tmp_path, *flags, **more))
         return started[-1]
 
     yield start
@@ -152,6 +155,25 @@ def test_without_a_secret_it_says_so(receiving: Any) -> None:
         "400 unverified no JSON",
         "204 unverified A test of this endpoint.",
     ]
+
+
+def test_it_ends_when_nobody_sees_what_it_prints(receiving: Any, tmp_path: Path) -> None:
+    """What cannot be shown is not taken; `| head` ends it quietly, a full disk with a reason."""
+    full = receiving(printed=Path("/dev/full"))
+    full.process.stderr.readline()
+    assert full.post() == 500
+    assert full.process.wait(TIMEOUT_S) == 1
+    assert full.process.stderr.read() == "trackd: [Errno 28] No space left on device\n"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    head = receiving(printed=pipe)
+    head.process.stderr.readline()
+    assert head.post() == 204
+    os.close(reader)
+    assert head.post(message_id="msg_2") == 500
+    assert head.process.wait(TIMEOUT_S) == 0
+    assert head.process.stderr.read() == ""
 
 
 def test_what_cannot_work_is_said_at_once() -> None:

@@ -56,6 +56,19 @@ def test_a_story_reads_from_the_newest_scan_down(tracked: Trackd) -> None:
         assert "ago" in line
 
 
+@pytest.mark.parametrize(("lang", "said"), [("en", "Parcel locker"), ("zh", "快递柜")])
+@pytest.mark.parametrize("columns", [20, 30, 45, 59])
+def test_a_narrow_terminal_shows_all_of_it(
+    tracked: Trackd, *, columns: int, lang: str, said: str
+) -> None:
+    """When each scan was, and below it what."""
+    ran = tracked("track", "TRACK-1", "--lang", lang, env={"COLUMNS": str(columns)})
+    text = " ".join(ran.out.split())
+    for words in (said, "SHA-01 → PEK-HUB", "外箱破损", "09:26:40"):
+        assert words in text, ran.out
+    assert "…" not in ran.out
+
+
 def test_the_same_in_chinese(tracked: Trackd) -> None:
     """By flag, or where the machine's language is Chinese."""
     asked = tracked("track", "TRACK-1", "--lang", "zh")

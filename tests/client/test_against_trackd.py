@@ -112,6 +112,23 @@ async def test_what_trackd_rejects_is_listed_with_its_reason(
     ]
 
 
+async def test_a_damaged_scan_holds_nothing_up(
+    serve: Serve, tmp_path: Path, quick: ScannerOptions
+) -> None:
+    """Of one or of several owners: what cannot be read any more is refused and listed."""
+    for workers in ("1", "2"):
+        server = await asyncio.to_thread(serve, "--partitions", "2", "--workers", workers)
+        with Spool(tmp_path / f"spool-{workers}", device_id="gun-1") as spool:
+            wires = [scan.SerializeToString() for scan in SCANS[:20]]
+            wires[7] = b"\xff" * len(wires[7])
+            spool.put(wires).result()
+            async with Scanner(server.grpc, spool=spool, options=quick) as scanner:
+                await scanner.flush()
+                counts = scanner.counts
+            assert counts == ScanCounts(accepted=19, duplicates=0, rejected=1, waiting=0)
+            assert [sequence for sequence, _ in spool.rejected()] == [8]
+
+
 async def test_a_batch_over_the_limit_is_the_callers_mistake(serve: Serve) -> None:
     """`append` of more than 1,000 scans, or none, raises InvalidRequest and stores nothing."""
     server = await asyncio.to_thread(serve)

@@ -1,5 +1,6 @@
 """Look-ups: merged in order, bounded in number and time, retried where that does no harm."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -137,6 +138,19 @@ async def test_what_a_retry_cannot_mend_is_not_retried(
         await front_end.get_status(KNOWN, min_position="foreign")
     assert foreign.value.metadata == {"data_set_id": "d1"}
     assert server.reads == 1
+
+
+async def test_a_call_that_runs_while_its_client_is_closed_says_so(
+    front_end: FrontEnd, server: FaultServer
+) -> None:
+    """It was not cancelled, and does not look like it to whoever waits for its task."""
+    server.faults.append(Fault.NEVER_ANSWERED)
+    asking = asyncio.create_task(front_end.get_status(KNOWN, timeout_ms=60_000))
+    while server.faults:  # noqa: ASYNC110 (the server tells nobody)
+        await asyncio.sleep(0)
+    await front_end.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await asking
 
 
 async def test_a_server_that_was_never_there(server: FaultServer) -> None:

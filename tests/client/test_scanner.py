@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from trackd.client import (
     InvalidRequest,
     RejectedScan,
     ScanCounts,
+    ScanEvent,
     Scanner,
     ScannerOptions,
     ScansNotSent,
@@ -65,6 +67,24 @@ async def test_an_event_over_the_limit_is_refused_unsent(server: FaultServer) ->
         await scanner.scan(numbered_scan(2))
     assert refusal.value.reason == "EVENT_TOO_LARGE"
     assert numbers_of(server.shelf.arrived) == [2]
+
+
+async def test_scans_before_one_that_cannot_be_taken_are_taken(
+    server: FaultServer, quick: ScannerOptions
+) -> None:
+    """Whether it is refused, or never comes: who goes on behind it has lost nothing."""
+
+    def breaks_off() -> Iterator[ScanEvent]:
+        yield from SCANS[3:5]
+        raise OSError("the reader was unplugged")
+
+    async with Scanner(server.address, options=quick) as scanner:
+        with pytest.raises(InvalidRequest):
+            await scanner.scan_many([*SCANS[:3], numbered_scan(3, remark="r" * 70_000), SCANS[99]])
+        with pytest.raises(OSError, match="unplugged"):
+            await scanner.scan_many(breaks_off())
+        await scanner.flush()
+        assert server.shelf.arrived == SCANS[:5]
 
 
 async def test_several_batches_are_in_flight(server: FaultServer, quick: ScannerOptions) -> None:
@@ -263,6 +283,43 @@ async def test_leaving_waits_for_the_answers(server: FaultServer, quick: Scanner
         await scanner.scan_many(SCANS)
     assert server.shelf.arrived == SCANS
     assert scanner.counts.waiting == 0
+
+
+async def test_who_gives_up_leaving_leaves_nothing_behind(
+    server: FaultServer, quick: ScannerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A close that is cancelled while the call says goodbye has ended all the same."""
+    scanner = Scanner(server.address, options=quick)
+    await scanner.open()
+    await scanner.scan(SCANS[0])
+    await scanner.flush()
+    saying_goodbye = asyncio.Event()
+    monkeypatch.setattr(scanner._opened.uplink, "finish", saying_goodbye.set)
+    closing = asyncio.create_task(scanner.close())
+    await saying_goodbye.wait()
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    assert closing.cancelled()
+    with pytest.raises(RuntimeError, match="closed"):
+        await scanner.scan(SCANS[1])
+
+
+async def test_leaving_while_the_link_is_down_ends_every_task(
+    link: Link, quick: ScannerOptions
+) -> None:
+    """None is left to be destroyed with its loop."""
+    before = asyncio.all_tasks()
+    scanner = Scanner(link.address, options=replace(quick, close_timeout_ms=1))
+    await scanner.open()
+    await scanner.scan(SCANS[0])
+    await scanner.flush()
+    await link.cut()
+    await scanner.scan(SCANS[1])
+    await link_failure(scanner)
+    with contextlib.suppress(ScansNotSent):
+        await scanner.close()
+    ours = [task for task in asyncio.all_tasks() - before if "trackd/client" in repr(task)]
+    assert ours == []
 
 
 async def test_a_failure_of_the_caller_is_not_replaced(link: Link, quick: ScannerOptions) -> None:

@@ -1,6 +1,7 @@
 """A scanner with a spool: what `scan` returned for outlives link, server and scanner."""
 
 import asyncio
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,12 +13,14 @@ from tests.client.fault_server import Fault, FaultServer
 from tests.client.journeys import numbered_scan
 from tests.client.link import Link
 from trackd.client import (
+    RejectedScan,
     ScanCounts,
     Scanner,
     ScannerOptions,
     Spool,
     SpoolBroken,
     SpoolFull,
+    SpoolInUse,
     SpoolOptions,
 )
 from trackd.client.window import RejectedEntry
@@ -159,6 +162,54 @@ async def test_a_rejection_that_finds_no_room_is_asked_for_again(
         assert scanner.counts.rejected == 1
     assert [scan.event for _, scan in spool.rejected()] == [SCANS[5]]
     assert server.shelf.arrived == SCANS[:5] + SCANS[6:20]
+
+
+async def test_a_rejection_that_is_being_kept_while_the_way_changes_is_kept(
+    server: FaultServer, spool: Spool, quick: ScannerOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool forgets what it was told to, whoever waits for it; the scanner knows of that."""
+    server.shelf.rejected_ids = {"gun-1:5"}
+    told: list[RejectedScan] = []
+    settle, go, begun = spool._file.settle, threading.Event(), threading.Event()
+
+    def settle_slowly(*, through: int, rejected: list[RejectedEntry]) -> None:
+        begun.set()
+        go.wait()
+        settle(through=through, rejected=rejected)
+
+    monkeypatch.setattr(spool._file, "settle", settle_slowly)
+    options = replace(quick, batch_delay_ms_max=1_000)
+    async with Scanner(
+        server.address, spool=spool, options=options, on_rejection=told.append
+    ) as scanner:
+        await scanner.scan_many(SCANS[:20])
+        await asyncio.to_thread(begun.wait)
+        scanner._opened.uplink._layout_changed.set()
+        await asyncio.sleep(0)
+        while scanner._opened.uplink._layout_changed.is_set() and not told:
+            go.set()
+            await asyncio.sleep(0)
+        await scanner.scan_many(SCANS[20:40])
+        await scanner.flush()
+        assert scanner.counts == ScanCounts(accepted=39, duplicates=0, rejected=1, waiting=0)
+    assert [scan.event for scan in told] == [SCANS[5]]
+    assert spool.level().waiting_events == 0
+    assert server.shelf.arrived == SCANS[:5] + SCANS[6:40]
+
+
+async def test_a_second_scanner_on_a_spool_is_refused(
+    server: FaultServer, spool: Spool, quick: ScannerOptions
+) -> None:
+    """Each would look for what the other one has made the spool forget."""
+    async with Scanner(server.address, spool=spool, options=quick) as scanner:
+        second = Scanner(server.address, spool=spool, options=quick)
+        with pytest.raises(SpoolInUse):
+            await second.open()
+        await scanner.scan_many(SCANS)
+        await scanner.flush()
+    async with second:
+        assert second.counts.waiting == 0
+    assert server.shelf.arrived == SCANS
 
 
 async def test_a_broken_spool_stops_the_scanner_loudly(

@@ -1,12 +1,16 @@
 """The spool keeps what it took: in one file, for one process, within its bound."""
 
+import contextlib
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import wait
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -250,6 +254,87 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: Path) -> None:
         spool._submit(lambda file: file._connection.execute("PRAGMA max_page_count = 99999"))
         assert spool.put(large).result() == 30
         assert len(everything(spool)) == 30
+
+
+def test_what_needs_no_room_is_done_on_a_full_disk(path: Path) -> None:
+    """A scan that finds no room fails alone, not with whatever was asked for beside it."""
+    go = threading.Event()
+    with Spool(path, device_id="gun-1") as spool:
+        spool.put(WIRES).result()
+        spool._submit(lambda file: file._connection.execute("PRAGMA max_page_count = 1")).result()
+        blocked = spool._submit(lambda _: go.wait())
+        large = spool.put([numbered_scan(1, remark="r" * 60_000).SerializeToString()])
+        settled = spool.settle(through=4, rejected=[])
+        read = spool.read(after=0, events_max=1_000, bytes_max=1 << 30)
+        go.set()
+        assert blocked.result()
+        with pytest.raises(SpoolFull):
+            large.result()
+        settled.result()
+        assert [entry.sequence for entry in read.result()] == [5, 6, 7, 8, 9, 10]
+
+
+def test_the_disk_is_never_filled(tmp_path: Path) -> None:
+    """Beside what it keeps the spool leaves room to forget it; its own free room counts."""
+    free = shutil.disk_usage(tmp_path).free
+    options = SpoolOptions(disk_spare_bytes=2 * free)
+    with Spool(tmp_path / "refused", device_id="gun-1", options=options) as spool:
+        with pytest.raises(SpoolFull) as full:
+            spool.put(WIRES).result()
+        assert full.value.reason == "DISK_FULL"
+        assert everything(spool) == []
+
+
+def test_a_spool_that_filled_its_disk_goes_on_once_it_is_sent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file does not shrink when scans are forgotten, and need not."""
+    large = [numbered_scan(n, remark="r" * 60_000).SerializeToString() for n in range(20)]
+    disk_bytes = 16 << 20
+
+    def usage(_: Path) -> SimpleNamespace:
+        held = sum(each.stat().st_size for each in path.parent.iterdir())
+        return SimpleNamespace(free=disk_bytes - held)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with Spool(path, device_id="gun-1") as spool:
+        last = 0
+        with contextlib.suppress(SpoolFull):
+            while last < 10_000:
+                last = spool.put(large).result()
+        assert 0 < last < 10_000
+        spool.settle(through=last, rejected=[]).result()
+        assert spool.put(large).result() == last + len(large)
+
+
+def test_a_spool_whose_file_was_taken_away_takes_nothing(path: Path) -> None:
+    """SQLite would go on writing into a file that ends with the process; what waits is sent."""
+    with Spool(path, device_id="gun-1") as spool:
+        spool.put(WIRES).result()
+        path.unlink()
+        with pytest.raises(SpoolBroken, match="gone"):
+            spool.put(WIRES).result()
+        assert len(everything(spool)) == len(WIRES)
+
+
+def test_whatever_damage_does_is_told(path: Path) -> None:
+    """Nobody waits for an answer that a damaged file has no place for."""
+    with Spool(path, device_id="gun-1") as spool:
+        spool._submit(lambda file: file._connection.execute("DELETE FROM event_counter")).result()
+        with pytest.raises(SpoolBroken):
+            spool._reserve(1).result(60)
+        with pytest.raises(SpoolBroken):
+            spool.put(WIRES).result(60)
+
+
+def test_a_rejected_scan_that_was_damaged_is_listed(path: Path) -> None:
+    """As far as it can be told, which is that and why it was refused."""
+    with Spool(path, device_id="gun-1") as spool:
+        spool.put([b"\xff" * 40]).result()
+        refused = RejectedEntry(entry=everything(spool)[0], reason=0, field="", message="why")
+        spool.settle(through=1, rejected=[refused]).result()
+        ((sequence, scan),) = spool.rejected()
+        assert (sequence, scan.event.event_id, scan.message) == (1, "", "why")
 
 
 def test_a_closed_spool_takes_nothing(path: Path) -> None:

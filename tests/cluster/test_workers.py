@@ -11,7 +11,14 @@ from tests.conftest import Serve
 from tests.harness.oracle import expect_sound
 from tests.harness.scans import waybills_of
 from tests.harness.server import ServerProcess
-from tests.harness.workers import health, kept_down, wait_for, wait_until_whole, worker_pids
+from tests.harness.workers import (
+    hanging,
+    health,
+    kept_down,
+    wait_for,
+    wait_until_whole,
+    worker_pids,
+)
 from trackd import exits
 from trackd.client import SyncAdmin, SyncFrontEnd
 from trackd.cluster.assignment import worker_count
@@ -247,3 +254,7 @@ def test_health_tells_the_whole_truth(serve: Serve) -> None:
     assert worker_pids(server)[0] == old[0]
     assert health(workers[1], "partition-1")
     assert append(workers[0], numbers, "three").accepted == len(numbers)
+    with SyncAdmin(workers[0]) as admin, hanging(server, 1):
+        # Sooner than who asks gives up, which by the command line's deadline is after 5 s.
+        found = admin.get_stats(timeout_ms=9_000).partitions
+        assert [one.partition for one in found] == [0, 2]

@@ -88,6 +88,30 @@ async def test_a_watch_from_now_hears_only_what_comes(clocked: Clocked) -> None:
         await reader.ended()
 
 
+async def test_the_past_is_told_whole_while_others_wait_for_its_end(clocked: Clocked) -> None:
+    """What was durable when it began comes before the news that it is caught up."""
+    chance = random.Random(7)
+    await scans(clocked, 50, chance)
+    live = clocked.live()
+    other = Watch(live, ALL, Place({0: 50}))
+    assert await other.next() is not None
+    assert other.state == "live"
+    told_to_all = everything(clocked)
+    await scans(clocked, 50, chance)
+    reader = Reader(live)
+    # The teller rests: those at the end have not heard of the latest yet.
+    await eventually(lambda: reader.positions == told_to_all)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert reader.caught_up == []
+    async with running(live):
+        await eventually(lambda: bool(reader.caught_up))
+        assert reader.caught_up == [Place({0: 100})]
+        assert reader.positions == everything(clocked)
+        await reader.ended()
+        other.close()
+
+
 async def test_etcd_lost_on_starvation(clocked: Clocked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A watch whose reader starves while others are served loses nothing when it reads again."""
     monkeypatch.setattr(live_module, "HELD_S_MAX", 0.05)

@@ -90,6 +90,17 @@ def kept_down(server: ServerProcess, number: int) -> Iterator[None]:
         killing.join()
 
 
+@contextmanager
+def hanging(server: ServerProcess, number: int) -> Iterator[None]:
+    """One worker does nothing at all for as long as the block runs, and is not gone."""
+    pid = worker_pids(server)[number]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def health(address: str, service: str = "") -> bool:
     """Whether health says SERVING of a name; False, too, if nobody answers."""
     with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:

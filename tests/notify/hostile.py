@@ -20,6 +20,7 @@ MISBEHAVING: dict[str, Behaviour] = {
     "/resetting": receivers.resetting,
     "/babbling": receivers.babbling,
     "/boasting": receivers.flooding_headers,
+    "/announcing": receivers.announcing,
 }
 
 

@@ -94,6 +94,13 @@ async def flooding_headers(_: Heard, writer: asyncio.StreamWriter) -> bool:
         await writer.drain()
 
 
+async def announcing(_: Heard, writer: asyncio.StreamWriter) -> bool:
+    """An answer that is about to come, without end."""
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
+        await writer.drain()
+
+
 @dataclass(slots=True)
 class Receiver:
     """The server. `behaviours[path]` says what a path does; others answer 204."""

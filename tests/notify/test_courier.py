@@ -14,7 +14,7 @@ from trackd.notify.breaker import BreakerOptions
 from trackd.notify.courier import JITTER, Courier, CourierOptions, retry_delay_ms
 from trackd.notify.figures import Figures
 from trackd.notify.outcome import Notification, Outcome, Verdict
-from trackd.notify.reports import Reports
+from trackd.notify.reports import Reports, going_out
 from trackd.v1.feed_pb2 import Change, Delivery, Subscription
 from trackd.v1.notification_pb2 import (
     DeliveryAttempt,
@@ -344,6 +344,25 @@ async def test_reports_wait_for_nobody() -> None:
     refused.clear()
     await reports.send_rest()
     assert [each.endpoint_id for each in told] == [f"ep_{n}" for n in range(100, 20_100)]
+
+
+async def test_reports_that_are_under_way_at_the_end_are_told_once() -> None:
+    """A stop waits for what is being sent, and then sends the rest."""
+    told: list[RecordedDelivery] = []
+    began, answered = asyncio.Event(), asyncio.Event()
+
+    async def record(batch: Sequence[RecordedDelivery]) -> None:
+        began.set()
+        await answered.wait()
+        told.extend(batch)
+
+    reports = Reports(record)
+    reports.add("ep_1", report())
+    async with going_out(reports):
+        await began.wait()
+        reports.add("ep_2", report())
+        asyncio.get_running_loop().call_soon(answered.set)
+    assert [each.endpoint_id for each in told] == ["ep_1", "ep_2"]
 
 
 def report() -> DeliveryAttempt:

@@ -17,7 +17,7 @@ def test_what_the_settings_become(tmp_path: Path) -> None:
     cities.write_text("facility_code,zh,en\nSHA-D07,上海,Shanghai\n")
     options = message_options(
         NotifySettings(
-            message_schemes="wecombot,sms",
+            message_schemes="wecombot, sms",
             message_urgent="problem,correction",
             message_time_zone="Europe/Berlin",
             message_cities=cities,
@@ -41,6 +41,8 @@ def test_what_the_settings_become(tmp_path: Path) -> None:
     ("name", "value", "why"),
     [
         ("message_urgent", "problem,soon", "must be of"),
+        ("message_schemes", "slack;sms", "with commas between"),
+        ("message_schemes", "slack://,sms", "with commas between"),
         ("message_time_zone", "Nowhere/Land", "no time zone"),
         ("message_cities", "/nowhere/cities.csv", "cannot be read"),
         ("tracking_link", "http://example.com/{waybill}", "https"),

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from tests.cli.conftest import run_here
 from tests.test_operations_page import PAGE, rows, section
 from trackd.notify.figures import Figures
-from trackd.notify.settings import NotifySettings
+from trackd.notify.settings import NotifySettings, load
+from trackd.setting_file import SettingsError
 from trackd.setting_kinds import human_size
 from trackd.wire.endpoint_rules import RETRY_BACKOFF_MS
 
@@ -63,10 +64,12 @@ def test_the_schedule_is_the_one_that_is_kept() -> None:
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        (("--connect-timeout-s", "0"), "connect_timeout_s"),
-        (("--server", "nowhere"), "HOST:PORT"),
-        (("--loop", "trio"), "loop"),
-        (("--message-urgent", "everything"), "message_urgent"),
+        (("--connect-timeout-s", "0"), "connect_timeout_s = 0 (flag --connect-timeout-s): must be"),
+        (("--breaker-pause-s", "nan"), "must be a number, more than 0 and at most 3600"),
+        (("--endpoint-attempts-max", "x"), "(flag --endpoint-attempts-max): must be a number, 1"),
+        (("--server", "nowhere"), "server = nowhere (flag --server): must be HOST:PORT"),
+        (("--loop", "trio"), "loop = trio (flag --loop): must be 'uvloop' or 'asyncio'"),
+        (("--message-urgent", "all"), "message_urgent = all (flag --message-urgent): must be of"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_a_usage_error(flags: tuple[str, ...], told: str) -> None:
@@ -86,6 +89,26 @@ def test_metrics_beyond_this_machine_have_to_be_meant() -> None:
     assert "TRACKD_NOTIFY_UNSAFE_PLAINTEXT=true" in ran.err
     assert "whispered" not in ran.err
     assert NotifySettings(metrics="0.0.0.0:0", unsafe_plaintext=True).metrics == "0.0.0.0:0"
+
+
+@pytest.mark.parametrize(
+    ("variable", "told"),
+    [
+        ("TRACKD_SERVER", "server = x (environment TRACKD_SERVER): must be HOST:PORT"),
+        (
+            "TRACKD_NOTIFY_UNSAFE_ALLOW_LOCAL_WEBHOOKS",
+            "(environment TRACKD_NOTIFY_UNSAFE_ALLOW_LOCAL_WEBHOOKS): must be true or false",
+        ),
+    ],
+)
+def test_a_fault_in_the_environment_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, told: str
+) -> None:
+    """As the server does it."""
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(SettingsError) as refused:
+        load()
+    assert told in str(refused.value)
 
 
 def test_a_secret_is_no_flag() -> None:

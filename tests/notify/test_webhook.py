@@ -11,7 +11,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from tests.notify import receiver as receivers
 from tests.notify.changes import OLD_SECRET, PERSONAL, SECRET, delivered_change, target
-from tests.notify.receiver import Receiver, answering, receiving
+from tests.notify.receiver import Heard, Receiver, answering, receiving
 from trackd.notify.outcome import Notification, Outcome, Verdict
 from trackd.notify.payload import PAYLOAD_BYTES_MAX, body_of, webhook_id
 from trackd.notify.webhook import WebhookOptions, WebhookSender
@@ -206,6 +206,7 @@ async def test_what_a_status_means(
         (receivers.resetting, "the connection was closed before an answer"),
         (receivers.babbling, "the answer is not HTTP"),
         (receivers.flooding_headers, "the answer is not HTTP"),
+        (receivers.announcing, "interim answers (1xx) without end"),
     ],
 )
 async def test_a_receiver_that_misbehaves_costs_one_attempt(
@@ -217,6 +218,42 @@ async def test_a_receiver_that_misbehaves_costs_one_attempt(
     assert (outcome.verdict, outcome.status_code) == (Verdict.FAILED, 0)
     assert outcome.error == told
     assert (await sender.send(target(receiver.url("/ok")), _NOTIFICATION)).status_code == 204
+
+
+async def test_an_answer_that_is_announced_counts(
+    receiver: Receiver, sender: WebhookSender
+) -> None:
+    """The last one does; on one connection, which goes on."""
+
+    async def announced(_: Heard, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n")
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return True
+
+    receiver.behaviours["/"] = announced
+    for _ in range(20):
+        outcome = await sender.send(target(receiver.url("/")), _NOTIFICATION)
+        assert (outcome.verdict, outcome.status_code) == (Verdict.DELIVERED, 204)
+    assert receiver.connections == 1
+
+
+async def test_a_kept_connection_that_is_closed_costs_no_attempt(
+    receiver: Receiver, sender: WebhookSender
+) -> None:
+    """Each of these is good for one answer, and says so by breaking."""
+    served: set[asyncio.StreamWriter] = set()
+
+    async def once(_: Heard, writer: asyncio.StreamWriter) -> bool:
+        if writer in served:
+            return await receivers.resetting(_, writer)
+        served.add(writer)
+        return await answering(204)(_, writer)
+
+    receiver.behaviours["/"] = once
+    for _ in range(5):
+        outcome = await sender.send(target(receiver.url("/")), _NOTIFICATION)
+        assert (outcome.verdict, outcome.error) == (Verdict.DELIVERED, "")
+    assert receiver.connections == 5
 
 
 async def test_a_success_with_an_endless_body_is_a_success(

@@ -49,6 +49,8 @@ EPILOG = examples(
 )
 
 _Answer = TypeVar("_Answer")
+# Reasons that say that an option names what no endpoint may have.
+_USAGE_REASONS = {"INVALID_ENDPOINT", "INVALID_FIELD", "INVALID_WAYBILL_NUMBER"}
 
 Id = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Its id, as `list` shows it.")]
 Json = Annotated[
@@ -345,7 +347,7 @@ def _ask(server: str, what: "Callable[[Notifications], Awaitable[_Answer]]") -> 
     try:
         return asyncio.run(asked())
     except InvalidRequest as error:
-        fail(str(error), code=USAGE if error.reason == "INVALID_ENDPOINT" else FAILED)
+        fail(str(error), code=USAGE if error.reason in _USAGE_REASONS else FAILED)
     except TrackdError as error:
         if error.reason in {"NO_TEST_RESULT", "TOO_MANY_ENDPOINTS"}:
             fail(str(error))

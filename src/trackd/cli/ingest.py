@@ -95,8 +95,9 @@ def command(
     of it, often several events.
 
     Sending a file twice does no harm: what is there already counts as a duplicate. After Ctrl-C, a
-    crash or a lost server the same command goes on where the acknowledged part ended. Bad lines
-    hold nothing up: they are listed with line number and reason.
+    crash or a lost server the same command goes on where the acknowledged part ended; where that
+    part of the file was changed meanwhile, it begins anew. Bad lines hold nothing up: they are
+    listed with line number and reason.
 
     Exit codes: 0 everything was sent, 1 it was not, 2 usage, 130 interrupted.
     """
@@ -134,7 +135,7 @@ def _run(job: "Job") -> "Outcome":
     except MappingError as error:
         fail(str(error), code=USAGE)
     except OSError as error:
-        fail(f"{error.filename or job.path}: {error.strerror}")
+        fail(f"{error.filename or job.path or job.name}: {error.strerror or error}")
     except TrackdError as error:
         fail(explain(error, server=job.server))
     except KeyboardInterrupt:
@@ -142,7 +143,7 @@ def _run(job: "Job") -> "Outcome":
 
 
 def _looks_like_csv(file: Path) -> bool:
-    return file.name.removesuffix(".gz").endswith((".csv", ".tsv"))
+    return file.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
 
 
 def _tell(job: "Job", outcome: "Outcome", *, json: bool) -> None:
@@ -166,6 +167,8 @@ def _why(job: "Job", error: Exception) -> str:
 
     if isinstance(error, TrackdError):
         return explain(error, server=job.server)
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return f"{job.name} cannot be read any further: {error}"
 
 

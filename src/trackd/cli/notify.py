@@ -4,7 +4,6 @@ Knows nothing of what it delivers.
 """
 
 import asyncio
-from collections.abc import Mapping
 from typing import Any
 
 import typer
@@ -12,7 +11,8 @@ import typer
 from trackd import logs
 from trackd.cli.setting_flags import given, with_flags_of
 from trackd.cli.terminal import USAGE, examples, fail
-from trackd.notify.settings import NotifySettings
+from trackd.notify.settings import NotifySettings, load
+from trackd.setting_file import SettingsError
 
 EPILOG = examples(
     "trackd notify",
@@ -34,21 +34,12 @@ def _command(**flags: Any) -> None:
 
     Exit codes: 0 stopped in order, 1 failed, 2 usage.
     """
-    from pydantic import ValidationError
-
     try:
-        settings = NotifySettings(**given(flags))
-    except ValidationError as error:
-        fail("\n".join(_explain(dict(fault)) for fault in error.errors()), code=USAGE)
+        settings = load(given(flags))
+    except SettingsError as error:
+        fail(str(error), code=USAGE)
     logs.set_up(level=settings.log_level, log_format=settings.log_format)
     raise typer.Exit(_run(settings))
-
-
-def _explain(fault: Mapping[str, Any]) -> str:
-    if not fault["loc"]:
-        # What is wrong with several together; all of them are its input, secrets too.
-        return str(fault["ctx"]["error"])
-    return f"{'.'.join(map(str, fault['loc']))} = {fault['input']}: {fault['msg']}"
 
 
 def _run(settings: NotifySettings) -> int:

@@ -1,5 +1,8 @@
 """`trackd receive`: a receiver of webhooks for developers, which verifies and prints what comes."""
 
+import os
+import sys
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +65,9 @@ def command(
         asyncio.run(_receive(listen, secret or [], fail_rate=fail_rate, json=json))
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read has enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 async def _receive(listen: str, secrets: list[str], *, fail_rate: float, json: bool) -> None:
@@ -71,25 +77,32 @@ async def _receive(listen: str, secrets: list[str], *, fail_rate: float, json: b
     from trackd.cli.words import language_of_the_machine
 
     language = language_of_the_machine()
+    unseen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def heard(received: "Received") -> None:
-        if json:
-            print_json(document_of(received))
-        else:
-            typer.echo(line_of(received, language))
+        try:
+            if json:
+                print_json(document_of(received))
+            else:
+                typer.echo(line_of(received, language))
+        except OSError as error:
+            if not unseen.done():
+                unseen.set_exception(error)
+            raise
 
     try:
         receiver = Receiver(parse_address(listen), heard, secrets=secrets, fail_rate=fail_rate)
     except ValueError:
         fail("a secret is whsec_ and base64, as the server showed it", code=USAGE)
-    try:
-        async with receiver:
-            note(f"trackd receive is ready: http://{receiver.address}/")
-            if not secrets:
-                note("There is no --secret: signatures are not verified.")
-            await asyncio.Event().wait()
-    except OSError as error:
-        fail(f"cannot listen on {listen}: {error.strerror}")
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(receiver)
+        except OSError as error:
+            fail(f"cannot listen on {listen}: {error.strerror}")
+        note(f"trackd receive is ready: http://{receiver.address}/")
+        if not secrets:
+            note("There is no --secret: signatures are not verified.")
+        await unseen
 
 
 def document_of(received: "Received") -> dict[str, Any]:

@@ -67,8 +67,9 @@ class Receiver:
         fail_rate: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        """fail_rate: the share of webhooks that are answered 500, 0 to 1, to see them come again.
+        """heard: who raises OSError could not take it, which is answered 500.
 
+        fail_rate: the share of webhooks that are answered 500, 0 to 1, to see them come again.
         Raises ValueError for a secret that is none.
         """
         self.address = address
@@ -120,7 +121,10 @@ class Receiver:
     async def _post(self, request: web.Request) -> web.Response:
         body = await request.read()
         received = self._received(dict(request.headers), body)
-        self._heard(received)
+        try:
+            self._heard(received)
+        except OSError:
+            return web.Response(status=_FAILED)
         return web.Response(status=received.status)
 
     def _received(self, headers: dict[str, str], body: bytes) -> Received:

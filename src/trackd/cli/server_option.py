@@ -55,7 +55,7 @@ def explain(error: "TrackdError", *, server: str) -> str:
     from trackd.client.errors import DeadlineExceeded, ServerOverloaded, ServerUnavailable
 
     if isinstance(error, ServerOverloaded):
-        return f"the server at {server} has too much to do: {error}"
+        return f"the server at {server} cannot do it now: {error}"
     if isinstance(error, DeadlineExceeded):
         return f"the server at {server} did not answer in time"
     if isinstance(error, ServerUnavailable):

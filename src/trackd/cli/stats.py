@@ -22,27 +22,32 @@ EPILOG = examples(
     "trackd stats --json | jq '.partitions[].durable_position'",
 )
 
+# A pipe has no edge: the widest figures that there are fit into this.
+_PIPE_CHARACTERS = 200
 _WHOLE_US = 10_000  # from 10 ms on a tenth says nothing
 _KIB, _UNITS = 1024, ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class _Reading:
     """The figures at one moment, and those before."""
 
     at: float
     now: "GetStatsResponse"
-    before: "Reading | None"
+    before: "_Reading | None"
 
-    def events_per_second(self, now: "PartitionStats") -> float | None:
-        """How fast a partition took events in since the reading before, if it was in that."""
+    def events_per_second(self, partition: "PartitionStats") -> float | None:
+        """How fast a partition took events in since the reading before; None if it is not there.
+
+        The partitions of a worker that is away are in no reading.
+        """
         if self.before is None:
             return None
-        # By number, not by place: those of a worker that is away are missing.
-        past = {each.partition: each.durable_position for each in self.before.now.partitions}
-        if now.partition not in past:
-            return None
-        return (now.durable_position - past[now.partition]) / (self.at - self.before.at)
+        for then in self.before.now.partitions:
+            if then.partition == partition.partition:
+                came = partition.durable_position - then.durable_position
+                return came / (self.at - self.before.at)
+        return None
 
 
 def command(
@@ -75,6 +80,8 @@ def command(
 
 async def _show(server: str, *, watch: bool, interval_s: float, json: bool) -> None:
     console = results()
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPE_CHARACTERS)
     readings = _readings(server, interval_s=interval_s, once=not watch)
     if json:
         from trackd.cli.documents import document
@@ -92,21 +99,21 @@ async def _show(server: str, *, watch: bool, interval_s: float, json: bool) -> N
             console.print(_picture(reading))
 
 
-async def _readings(server: str, *, interval_s: float, once: bool) -> AsyncIterator[Reading]:
+async def _readings(server: str, *, interval_s: float, once: bool) -> AsyncIterator[_Reading]:
     from trackd.client.admin import Admin
 
     before = None
     async with Admin(server) as admin:
         while True:
             now = await admin.get_stats()
-            before = Reading(time.monotonic(), now, before)
+            before = _Reading(time.monotonic(), now, before)
             yield before
             if once:
                 return
             await asyncio.sleep(interval_s)
 
 
-def _picture(reading: Reading) -> "Group":
+def _picture(reading: _Reading) -> "Group":
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -114,7 +121,8 @@ def _picture(reading: Reading) -> "Group":
     stats = reading.now
     table = Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for name in _COLUMNS:
-        table.add_column(name, justify="right")
+        # Where a terminal is too narrow, a number on two lines is better than half of one.
+        table.add_column(name, justify="right", overflow="fold")
     for partition in stats.partitions:
         table.add_row(*_row(partition, reading.events_per_second(partition)))
     up_s = int(time.time() - stats.started_at_ms / 1000)

@@ -35,7 +35,7 @@ EPILOG = examples(
 
 _Answer = TypeVar("_Answer")
 # Reasons that say that the caller asked for something that cannot be.
-_USAGE_REASONS = {"INVALID_FIELD", "INVALID_ARGUMENT", "INVALID_POSITION"}
+_USAGE_REASONS = {"INVALID_ARGUMENT", "INVALID_FIELD", "INVALID_POSITION", "INVALID_WAYBILL_NUMBER"}
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The subscription's name.")]
 Json = Annotated[

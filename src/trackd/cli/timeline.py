@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -44,6 +45,8 @@ _TROUBLE: frozenset[int] = frozenset(
         EventCode.HELD,
     }
 )
+# On a narrower terminal what happened would have no room beside when it did.
+_BESIDE_CHARACTERS_MIN = 60
 _HEAD = {
     Language.EN: "{count} scans since {first}, updated {updated}; times are {zone}",
     Language.ZH: "自{first}起共{count}次扫描，{updated}更新；时间为{zone}",
@@ -75,7 +78,11 @@ class Timeline:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Called by rich."""
         older = self._status.event_count - len(self._events)
-        parts: list[Text | Table] = [self._headline(), self._summary(), Text(), self._scans()]
+        parts: list[Text | Table | Padding] = [self._headline(), self._summary(), Text()]
+        if options.max_width >= _BESIDE_CHARACTERS_MIN:
+            parts.append(self._scans())
+        else:
+            parts += self._scans_below()
         if older > 0:
             parts.append(Text("  " + _OLDER[self._language].format(f"{older:,}"), style="dim"))
         yield Group(*parts)
@@ -115,9 +122,9 @@ class Timeline:
         for event in self._events:
             at = local_time(event.occurred_at_ms)
             date = f"{at:%Y-%m-%d}"
-            current = event.event_id == self._status.last_event.event_id
+            current = self._is_current(event)
             table.add_row(
-                Text("●" if current else "○", style="bold green" if current else "dim"),
+                _dot(current=current),
                 Text(date if date != day else "", style="bold"),
                 Text(f"{at:%H:%M:%S}"),
                 Text(self._relative(event.occurred_at_ms)),
@@ -125,6 +132,18 @@ class Timeline:
             )
             day = date
         return table
+
+    def _scans_below(self) -> list[Text | Table | Padding]:
+        """When in a line, what happened below it."""
+        parts: list[Text | Table | Padding] = []
+        for event in self._events:
+            at, current = local_time(event.occurred_at_ms), self._is_current(event)
+            parts.append(_dot(current=current).append(f" {at:%Y-%m-%d %H:%M:%S}", style="default"))
+            parts.append(Padding(self._scan(event, current=current), (0, 0, 0, 2)))
+        return parts
+
+    def _is_current(self, event: ScanEvent) -> bool:
+        return event.event_id == self._status.last_event.event_id
 
     def _scan(self, event: ScanEvent, *, current: bool) -> Text:
         style = "red" if event.code in _TROUBLE else "bold" if current else ""
@@ -155,6 +174,10 @@ class Timeline:
 
     def _relative(self, at_ms: int) -> str:
         return relative_time(at_ms, now_ms=self._now_ms, language=self._language)
+
+
+def _dot(*, current: bool) -> Text:
+    return Text("●" if current else "○", style="bold green" if current else "dim")
 
 
 def _zone(now: datetime) -> str:

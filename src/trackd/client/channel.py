@@ -189,6 +189,11 @@ async def call_with_retries(
             )
         try:
             return await method(request, timeout=remaining_s)
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            # gRPC's way to say so; whoever waits for this task would take it for cancelled.
+            raise RuntimeError("the client was closed meanwhile") from None
         except aio.AioRpcError as failure:
             error = error_of(failure)
             if isinstance(error, DeadlineExceeded):

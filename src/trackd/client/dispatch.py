@@ -22,14 +22,13 @@ from grpc import aio
 from trackd.client.backoff import Backoff
 from trackd.client.channel import Channels
 from trackd.client.errors import ServerUnavailable, TrackdError, error_of
-from trackd.client.events import RejectedScan
+from trackd.client.events import RejectedScan, kept_event
 from trackd.client.options import AHEAD_EVENTS_MAX, TOPOLOGY_AGE_S, ScannerOptions
 from trackd.client.outbox import Outbox
 from trackd.client.topology import Topology
 from trackd.client.uplink import ScanCounts, Uplink
 from trackd.client.wakeup import Wakeup
 from trackd.client.window import Entry, RejectedEntry
-from trackd.v1.event_pb2 import ScanEvent
 
 _LOG = logging.getLogger("trackd.client")
 
@@ -162,14 +161,19 @@ class Dispatch:
 
     async def run(self) -> None:
         """Carries until `finish`; raises only what trying again cannot mend, as a SpoolBroken."""
-        while True:
-            while self._outbox.last <= self.settled:
-                if self._finishing:
+        try:
+            while True:
+                while self._outbox.last <= self.settled:
+                    if self._finishing:
+                        return
+                    await self._outbox.changed.wait()
+                topology = await self._told_topology()
+                if topology is not None and await self._carry(topology):
                     return
-                await self._outbox.changed.wait()
-            topology = await self._told_topology()
-            if topology is not None and await self._carry(topology):
-                return
+        finally:
+            if self._looking is not None:
+                self._looking.cancel()
+                await asyncio.wait([self._looking])
 
     # The layout.
 
@@ -274,7 +278,7 @@ class Dispatch:
     def _add(self, entries: Sequence[Entry]) -> None:
         touched = set()
         for entry in entries:
-            number = ScanEvent.FromString(entry.wire).waybill_number
+            number = kept_event(entry.wire).waybill_number
             lane = self._lanes[self._topology.owner_of(number)]
             lane.add(entry)
             touched.add(lane)

@@ -99,7 +99,7 @@ class SpoolFull(SpoolError):
 
 
 class SpoolInUse(SpoolError):
-    """Another process has the spool open: end that one first."""
+    """Another process has the spool open, or another scanner uses it: end that one first."""
 
 
 class SpoolBroken(SpoolError):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.message import DecodeError
 
 from trackd.v1.event_pb2 import GeoPoint, Receipt, ScanEvent
 from trackd.v1.vocabulary_pb2 import EventCode, ReasonCode, ReceivedBy, RejectionReason
@@ -20,7 +21,7 @@ class RejectedScan:
     """A scan that was not stored, and why: `reason` is a RejectionReason.
 
     `reason` is UNSPECIFIED where the server refused the scan without one; `message` then holds its
-    words.
+    words. `event` is empty where its bytes were damaged on the device's disk.
     """
 
     event: ScanEvent
@@ -35,6 +36,14 @@ class RejectedScan:
             return str(self.reason)
         name = RejectionReason.Name(RejectionReason.ValueType(self.reason))
         return name.removeprefix("REJECTION_REASON_")
+
+
+def kept_event(wire: bytes) -> ScanEvent:
+    """The scan that was kept as these bytes; an empty one where the disk made nonsense of them."""
+    try:
+        return ScanEvent.FromString(wire)
+    except DecodeError:
+        return ScanEvent()
 
 
 def scan_event(

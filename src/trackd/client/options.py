@@ -105,10 +105,13 @@ class SpoolOptions:
     - Scans that wait and scans that were rejected hold at most `bytes_max` together; beyond that
       `scan` raises SpoolFull. The file is up to half again as large, its write-ahead log a few MiB
       more.
+    - So it does where the disk does not leave `disk_spare_bytes` beside the file, for its log: a
+      spool that filled its disk could not forget what was sent, and would stay full for ever.
     - Event ids are reserved `event_ids_reserved` at a time; a restart skips what was left of them.
     """
 
     bytes_max: int = 256 * 1024 * 1024
+    disk_spare_bytes: int = 8 * 1024 * 1024
     event_ids_reserved: int = 1_000
 
     def __post_init__(self) -> None:

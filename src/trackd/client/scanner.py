@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -48,8 +47,10 @@ class Scanner:
     - Without one, `scan` returns when the scan is in memory, and waits while the memory allowed is
       full. Leaving waits for the answers and raises ScansNotSent when they do not come.
     - What the server rejects is counted, told to `on_rejection`, and with a spool kept there; it
-      holds nothing up. `on_rejection` is called on the event loop and must not block.
-    - For one event loop. A spool serves one scanner at a time.
+      holds nothing up. What is sent again may be told again. `on_rejection` is called on the event
+      loop and must not block.
+    - For one event loop. A spool serves one scanner at a time; opening another one on it raises
+      SpoolInUse.
     """
 
     def __init__(
@@ -88,9 +89,17 @@ class Scanner:
 
     async def scan_many(self, events: Iterable[ScanEvent]) -> None:
         """Takes many scans in order, a part at a time; those before one that raises are taken."""
-        remaining = iter(events)
-        while part := list(islice(remaining, _PUT_EVENTS)):
-            await self._put([_wire(event) for event in part])
+        part: list[bytes] = []
+        try:
+            for event in events:
+                part.append(_wire(event))
+                if len(part) == _PUT_EVENTS:
+                    full, part = part, []
+                    await self._put(full)
+        finally:
+            # Also what came before one that cannot be taken, or is never given.
+            if part:
+                await self._put(part)
 
     async def flush(self) -> None:
         """Returns when the server has answered for every scan taken before the call.
@@ -128,7 +137,13 @@ class Scanner:
                 bytes_max=self._options.buffer_bytes_max,
             )
         else:
-            outbox = SpoolOutbox(self._spool, level=await asyncio.to_thread(self._spool.level))
+            # Taken first: what another scanner is about to forget is not there to be sent.
+            self._spool.lend()
+            try:
+                outbox = SpoolOutbox(self._spool, level=await asyncio.to_thread(self._spool.level))
+            except BaseException:
+                self._spool.give_back()
+                raise
         channels = Channels(self._server, credentials=self._credentials)
         uplink = Dispatch(
             outbox=outbox,
@@ -136,7 +151,9 @@ class Scanner:
             options=self._options,
             on_rejection=self._on_rejection,
         )
-        self._open = _OpenScanner(outbox=outbox, uplink=uplink, channels=channels)
+        self._open = _OpenScanner(
+            outbox=outbox, uplink=uplink, channels=channels, spool=self._spool
+        )
 
     async def close(self) -> None:
         """Waits for answers, at most `close_timeout_ms`, then ends the link.
@@ -199,11 +216,14 @@ class Scanner:
 class _OpenScanner:
     """What exists from `open` on, and the task that carries."""
 
-    def __init__(self, *, outbox: Outbox, uplink: Dispatch, channels: Channels) -> None:
+    def __init__(
+        self, *, outbox: Outbox, uplink: Dispatch, channels: Channels, spool: Spool | None
+    ) -> None:
         self.outbox = outbox
         self.uplink = uplink
         self.append_events = IngestServiceStub(channels.any()).AppendEvents
         self._channels = channels
+        self._spool = spool
         self._stopped: Exception | None = None
         self.ended = False
         self._carrying = asyncio.create_task(uplink.run(), name="trackd-uplink")
@@ -217,12 +237,17 @@ class _OpenScanner:
     async def end(self) -> None:
         """Ends the link: politely when everything is answered, at once otherwise."""
         self.ended = True
-        if self.uplink.counts.waiting == 0:
-            self.uplink.finish()
-            await asyncio.wait({self._carrying}, timeout=_GOODBYE_S)
-        self._carrying.cancel()
-        await asyncio.wait({self._carrying})
-        await self._channels.close()
+        try:
+            if self.uplink.counts.waiting == 0:
+                self.uplink.finish()
+                await asyncio.wait({self._carrying}, timeout=_GOODBYE_S)
+        finally:
+            # Also where the caller gives up waiting: nothing carries on behind its back.
+            self._carrying.cancel()
+            await asyncio.wait({self._carrying})
+            if self._spool is not None:
+                self._spool.give_back()
+            await self._channels.close()
 
     def _carried(self, carrying: "asyncio.Task[None]") -> None:
         """Tells whoever waits for the outbox that nothing will move any more."""

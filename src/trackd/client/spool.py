@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar
 
-from trackd.client.errors import SpoolBroken, SpoolError, SpoolFull
+from trackd.client.errors import SpoolBroken, SpoolError, SpoolFull, SpoolInUse
 from trackd.client.events import RejectedScan
 from trackd.client.options import DEVICE_ID_CHARACTERS_MAX, SpoolOptions
 from trackd.client.spool_file import SpoolFile, SpoolLevel, spool_error
@@ -46,7 +46,8 @@ class Spool:
         device_id: str,
         options: SpoolOptions | None = None,
     ) -> None:
-        """Opens the file, and makes it where there is none; raises SpoolInUse or SpoolBroken.
+        """Opens the file, and makes it where there is none; raises SpoolInUse, SpoolBroken, or
+        SpoolFull where the disk has no room for it.
 
         `device_id` (1-32 printable ASCII characters) starts the event ids of this device.
         """
@@ -58,11 +59,12 @@ class Spool:
             raise ValueError("device_id must be 1-32 printable ASCII characters")
         self.device_id = device_id
         self._options = options or SpoolOptions()
-        self._file = SpoolFile(Path(path), bytes_max=self._options.bytes_max)
+        self._file = SpoolFile(Path(path), options=self._options)
         self._operations: queue.SimpleQueue[_Operation[Any] | None] = queue.SimpleQueue()
         self._broken: SpoolError | None = None
         self._closing = threading.Lock()
         self._closed = False
+        self._lent = False
         self._thread = threading.Thread(target=self._work, name="trackd-spool", daemon=True)
         self._thread.start()
         self._event_ids = _EventIds(self._reserve, count=self._options.event_ids_reserved)
@@ -99,6 +101,17 @@ class Spool:
     def settle(self, *, through: int, rejected: Sequence[RejectedEntry]) -> Future[None]:
         """Forgets the scans up to and including `through`, but keeps `rejected` ones as such."""
         return self._submit(lambda file: file.settle(through=through, rejected=rejected))
+
+    def lend(self) -> None:
+        """Serves one scanner from now on; SpoolInUse while it serves another one."""
+        with self._closing:
+            if self._lent:
+                raise SpoolInUse("another scanner uses the spool", reason="SPOOL_IN_USE")
+            self._lent = True
+
+    def give_back(self) -> None:
+        """The scanner has ended."""
+        self._lent = False
 
     def close(self) -> None:
         """Finishes what was asked for and gives the file up. A second call does nothing."""
@@ -137,10 +150,7 @@ class Spool:
         going_on = True
         while going_on:
             group, going_on = self._next_group()
-            try:
-                self._run(group)
-            except sqlite3.Error as failure:
-                self._fail(group, spool_error(failure))
+            self._run_or_fail(group)
         self._file.close()
 
     def _next_group(self) -> tuple[list["_Operation[Any]"], bool]:
@@ -157,6 +167,24 @@ class Spool:
                 return group, True
         return group, False
 
+    def _run_or_fail(self, group: Sequence["_Operation[Any]"]) -> None:
+        try:
+            self._run(group)
+        except sqlite3.Error as failure:
+            error = spool_error(failure)
+        except Exception as failure:
+            # Whatever a damaged file leads to: those who asked wait to hear of it.
+            error = SpoolBroken(f"the spool cannot be read: {failure!r}", reason="SPOOL_BROKEN")
+        else:
+            return
+        alone = len(group) == 1
+        if alone or not isinstance(error, SpoolFull):
+            self._fail(group, error)
+        elif self._rolled_back(group):
+            # One of them found no room; what needs none, or gives some back, goes on.
+            for operation in group:
+                self._run_or_fail([operation])
+
     def _run(self, group: Sequence["_Operation[Any]"]) -> None:
         if self._broken is not None:
             self._fail(group, self._broken)
@@ -171,12 +199,20 @@ class Spool:
     def _fail(self, group: Sequence["_Operation[Any]"], error: SpoolError) -> None:
         if not isinstance(error, SpoolFull):
             self._broken = error
+        if self._rolled_back(group):
+            for operation in group:
+                operation.future.set_exception(error)
+
+    def _rolled_back(self, group: Sequence["_Operation[Any]"]) -> bool:
+        """Whether everything is as before the group; else the spool is broken, and it is told."""
         try:
             self._file.roll_back()
         except sqlite3.Error as failure:
             self._broken = spool_error(failure)
-        for operation in group:
-            operation.future.set_exception(error)
+            for operation in group:
+                operation.future.set_exception(self._broken)
+            return False
+        return True
 
 
 class _Operation(Generic[_Result]):

@@ -1,9 +1,8 @@
 """The file on the device that keeps scans until the server has them: one SQLite database.
 
-    event_counter   next                                       the counter of the next reserved
-    event id waiting         sequence · event                           scans the server has not
-    answered for, in order rejected        sequence · event · reason · field · message ·
-    rejected_at_ms
+    event_counter   next                     the counter of the next reserved event id
+    waiting         sequence · event         scans the server has not answered for, in order
+    rejected        sequence · event · reason · field · message · rejected_at_ms
 
 `event` is the wire bytes of a ScanEvent, as sent. `application_id` says that the file is a spool,
 `user_version` in which format.
@@ -13,6 +12,7 @@ What is committed is on disk by fsync. Nothing here knows threads, asyncio or gR
 """
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from trackd.client.errors import SpoolBroken, SpoolError, SpoolFull, SpoolInUse
-from trackd.client.events import RejectedScan
+from trackd.client.events import RejectedScan, kept_event
+from trackd.client.options import SpoolOptions
 from trackd.client.window import Entry, RejectedEntry
-from trackd.v1.event_pb2 import ScanEvent
 
 APPLICATION_ID: Final = 0x74726B64  # "trkd"
 FORMAT_VERSION: Final = 1
@@ -70,9 +70,12 @@ class SpoolFile:
     - `level` is that of the last commit, or of the open group while there is one.
     """
 
-    def __init__(self, path: Path, *, bytes_max: int) -> None:
-        """Opens the file, and makes it where there is none; raises SpoolInUse or SpoolBroken."""
-        self._bytes_max = bytes_max
+    def __init__(self, path: Path, *, options: SpoolOptions) -> None:
+        """Opens the file, and makes it where there is none; raises a SpoolError."""
+        self._path = path.resolve()
+        self._options = options
+        # Of the file and its disk, looked at once in a group: it grows with the commit.
+        self._own_and_free: tuple[int, int] | None = None
         self._connection = _open(path)
         try:
             self.level = self._count()
@@ -83,6 +86,7 @@ class SpoolFile:
 
     def begin(self) -> None:
         """Opens a group."""
+        self._own_and_free = None
         self._connection.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
@@ -98,17 +102,19 @@ class SpoolFile:
 
     def put(self, wires: Sequence[bytes]) -> int:
         """Appends scans, returns the sequence of the last. SpoolFull: none of them was taken."""
-        held_bytes = self.level.held_bytes + sum(len(wire) + ROW_BYTES for wire in wires)
-        if held_bytes > self._bytes_max:
+        put_bytes = sum(len(wire) + ROW_BYTES for wire in wires)
+        held_bytes = self.level.held_bytes + put_bytes
+        if held_bytes > self._options.bytes_max:
             raise SpoolFull(
                 f"{self.level.waiting_events} scans wait, {self.level.rejected_events} rejected: "
-                f"with {len(wires)} more the spool would hold over {self._bytes_max} bytes",
+                f"with {len(wires)} more the spool would hold over {self._options.bytes_max} bytes",
                 reason="SPOOL_FULL",
                 metadata={
-                    "bytes_max": str(self._bytes_max),
+                    "bytes_max": str(self._options.bytes_max),
                     "held_bytes": str(self.level.held_bytes),
                 },
             )
+        self._check_room(held_bytes + max(put_bytes, held_bytes - self._committed.held_bytes))
         first = self.level.last + 1
         self._connection.executemany("INSERT INTO waiting VALUES (?, ?)", enumerate(wires, first))
         self.level = replace(
@@ -174,7 +180,7 @@ class SpoolFile:
             (after, limit),
         )
         return [
-            (sequence, RejectedScan(ScanEvent.FromString(wire), reason, field, message))
+            (sequence, RejectedScan(kept_event(wire), reason, field, message))
             for sequence, wire, reason, field, message in rows
         ]
 
@@ -201,6 +207,31 @@ class SpoolFile:
     def close(self) -> None:
         """Writes the log back into the file and gives the lock up."""
         self._connection.close()
+
+    def _check_room(self, written_bytes: int) -> None:
+        """Refuses to fill the disk: to forget what was sent takes some of it, too.
+
+        written_bytes: what is held, and once more what the open group puts into the log.
+        """
+        # Room in the file itself counts: it does not shrink when scans are forgotten.
+        own_bytes, free_bytes = self._own_and_free = self._own_and_free or self._looked_at()
+        needed_bytes = written_bytes + written_bytes // 2 + self._options.disk_spare_bytes
+        if own_bytes + free_bytes < needed_bytes:
+            raise SpoolFull(
+                f"the spool has {own_bytes} bytes and its disk {free_bytes} bytes free, where it "
+                f"could need {needed_bytes}",
+                reason="DISK_FULL",
+                metadata={"disk_spare_bytes": str(self._options.disk_spare_bytes)},
+            )
+
+    def _looked_at(self) -> tuple[int, int]:
+        log = self._path.with_name(self._path.name + "-wal")
+        try:
+            own_bytes = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+            return own_bytes, shutil.disk_usage(self._path).free
+        except OSError as failure:
+            # What SQLite still writes into a file that was taken away ends with this process.
+            raise SpoolBroken(f"the spool is gone: {failure}", reason="SPOOL_GONE") from failure
 
     def _count(self) -> SpoolLevel:
         (waiting, waiting_bytes, first, last_waiting) = self._connection.execute(

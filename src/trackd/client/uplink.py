@@ -7,8 +7,9 @@ outbox.py.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -16,12 +17,11 @@ from grpc import aio
 
 from trackd.client.backoff import Backoff
 from trackd.client.errors import MESSAGE_TOO_LARGE, SpoolFull, TrackdError, error_of
-from trackd.client.events import RejectedScan
+from trackd.client.events import RejectedScan, kept_event
 from trackd.client.options import STRAIGHT_AGAIN_S, ScannerOptions
 from trackd.client.outbox import Outbox
 from trackd.client.window import AnswerMismatch, Batch, RejectedEntry, Window
 from trackd.v1 import ingest_pb2
-from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.ingest_pb2 import StreamEventsResponse
 from trackd.v1.vocabulary_pb2 import RejectionReason
 
@@ -202,10 +202,7 @@ class Uplink:
         """Returns when the server has answered for everything and ended the call as asked."""
         answers = aiter(call)
         while (response := await self._next_answer(answers)) is not None:
-            batch, rejected = self._window.match(response)
-            await self._settle(batch, rejected)
-            self._accepted += response.accepted
-            self._duplicates += response.duplicates
+            await _to_its_end(self._settle_answer(response))
             if self.link_error is not None:
                 _LOG.info("the link is up again")
             self.link_error = None
@@ -231,6 +228,12 @@ class Uplink:
         if self._overdue is not None:
             due_at = asyncio.get_running_loop().time() + self._options.answer_timeout_ms / 1000
             self._overdue.reschedule(due_at)
+
+    async def _settle_answer(self, response: StreamEventsResponse) -> None:
+        batch, rejected = self._window.match(response)
+        await self._settle(batch, rejected)
+        self._accepted += response.accepted
+        self._duplicates += response.duplicates
 
     async def _settle(self, batch: Batch, rejected: Sequence[RejectedEntry]) -> None:
         await self._outbox.settle(through=batch.last, rejected=rejected)
@@ -283,7 +286,7 @@ class Uplink:
             message=f"refused by the server: {error}",
         )
         try:
-            await self._settle(batch, [rejected])
+            await _to_its_end(self._settle(batch, [rejected]))
         except SpoolFull as full:
             # It stays where it is and is refused again once there is room to say so.
             self.link_error = full
@@ -300,9 +303,23 @@ async def _until_over(
         working = working - done
 
 
+async def _to_its_end(settling: Coroutine[Any, Any, None]) -> None:
+    """Finishes what has begun, though the link is given up meanwhile.
+
+    What the outbox forgets goes on being forgotten: a window that did not know of it would ask the
+    outbox for scans that are no more.
+    """
+    work = asyncio.ensure_future(settling)
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
 def _rejected_scan(rejected: RejectedEntry) -> RejectedScan:
     return RejectedScan(
-        event=ScanEvent.FromString(rejected.entry.wire),
+        event=kept_event(rejected.entry.wire),
         reason=rejected.reason,
         field=rejected.field,
         message=rejected.message,

@@ -19,6 +19,9 @@ from trackd.wire.feed import FeedService
 from trackd.wire.led_calls import LedCalls
 from trackd.wire.resume_tokens import KeptLog
 
+# Who asks for figures waits a few seconds, and is better served without those of one that hangs.
+_STATS_TIMEOUT_S = 2.0
+
 
 class Neighbours:
     """A connection to each other worker, made when it is first needed."""
@@ -112,8 +115,9 @@ class PeerPartitions:
 def _stats_of(channel: PeerChannel) -> StatsOfOthers:
     async def ask() -> bytes | None:
         try:
-            return await channel.call("GetStats", b"")
-        except (aio.AioRpcError, CallError):
+            async with asyncio.timeout(_STATS_TIMEOUT_S):
+                return await channel.call("GetStats", b"")
+        except (aio.AioRpcError, CallError, TimeoutError):
             return None
 
     return ask

@@ -54,14 +54,20 @@ class Subscriptions:
         *,
         partition_count: int,
         subscriptions_max: int,
+        bounded_elsewhere: Callable[[str], bool],
         now_ms: Callable[[], int],
     ) -> None:
-        """owners: of all partitions together, this process first."""
+        """owners: of all partitions together, this process first.
+
+        bounded_elsewhere: whether subscriptions_max leaves one of this name out, as something else
+        bounds them.
+        """
         self._owners = list(owners)
         self._documents = documents
         self._data_set_id = data_set_id
         self._partition_count = partition_count
         self._subscriptions_max = subscriptions_max
+        self._bounded_elsewhere = bounded_elsewhere
         self._now_ms = now_ms
         self._subscriptions: dict[str, Subscription] = {}
         # The id of each: rows of all others are of deleted ones.
@@ -159,7 +165,7 @@ class Subscriptions:
         async with self._changing:
             if found := self.made_before(settings, start_text):
                 return found
-            if len(self._subscriptions) >= self._subscriptions_max:
+            if self._is_full_for(settings.name):
                 raise TooManySubscriptions
             document = SubscriptionDocument(
                 id=secrets.token_bytes(SUBSCRIPTION_ID_LENGTH),
@@ -172,6 +178,12 @@ class Subscriptions:
             await self._documents.put(DOCUMENT_KIND, {settings.name: document.encoded()})
             self._known.add(document.id)
             return self._begin(document)
+
+    def _is_full_for(self, name: str) -> bool:
+        if self._bounded_elsewhere(name):
+            return False
+        counted = sum(not self._bounded_elsewhere(each) for each in self._subscriptions)
+        return counted >= self._subscriptions_max
 
     def made_before(self, settings: SubscriptionSettings, start_text: str) -> Subscription | None:
         """The one that was made like that. Raises SubscriptionExists."""

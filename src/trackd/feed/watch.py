@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import lt
 
 from trackd.feed.change import LoggedChange
 from trackd.feed.filters import Filter
@@ -80,6 +81,8 @@ class Watch:
         self._held = 0
         self.held_since = 0.0
         self._woken = asyncio.Event()
+        # What was durable when it began is the past, of which its reader hears when it is told.
+        self._past_ends = [one.feed.newest_position for one in live.partitions]
         self._past_is_told = False
         self.told_at = time.monotonic()
         live.watches.add(self)
@@ -202,13 +205,18 @@ class Watch:
                     self._turn = (index + 1) % len(self._positions)
                 return self._told(parts)
             self._turn = (index + 1) % len(self._positions)
-        if self._positions != live.positions():
-            # It begins ahead of those at the end, who are still being told what it has no need of.
+        if self._positions != live.positions() or self._lacks_of_the_past:
+            # It begins ahead of those at the end, who are still being told what it has no need of;
+            # or it is with them, and they are yet to be told of the latest.
             self._pause_s = _OTHERS_PAUSE_S
             return None
         live.join(self)
         self._is_live = True
         return None if self._past_is_told else self._caught_up()
+
+    @property
+    def _lacks_of_the_past(self) -> bool:
+        return not self._past_is_told and any(map(lt, self._positions, self._past_ends))
 
     def _add(self, run: Run, changes: Sequence[LoggedChange]) -> int:
         """Adds changes to a run until it is full; how many."""

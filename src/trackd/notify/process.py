@@ -25,16 +25,13 @@ from trackd.notify.figures import Figures
 from trackd.notify.message_options import message_options
 from trackd.notify.messages.sender import MessageSender
 from trackd.notify.outcome import Sender
-from trackd.notify.reports import Reports
+from trackd.notify.reports import Reports, going_out
 from trackd.notify.roster import Roster, Senders
 from trackd.notify.settings import UNSAFE_FLAGS, NotifySettings
 from trackd.notify.sms_account import sms_provider
 from trackd.notify.webhook import WebhookOptions, WebhookSender
 from trackd.ready import say_ready
 from trackd.v1.notification_pb2 import EndpointKind, Target
-
-# How long the last reports may take.
-_REPORT_TIMEOUT_S = 5.0
 
 _log = structlog.get_logger()
 
@@ -81,7 +78,7 @@ async def _run(settings: NotifySettings) -> int:
                     say_ready(
                         f"trackd notify is ready: server {settings.server}, metrics on {metrics}"
                     )
-                async with _reporting(reports):
+                async with going_out(reports):
                     await stop_asked.wait()
                     await _stop(roster, settings)
     _log.info("the notifier stopped")
@@ -158,20 +155,6 @@ async def _following(roster: Roster, stop_asked: asyncio.Event) -> AsyncIterator
         await asyncio.gather(known, stopping, following, return_exceptions=True)
     if not following.cancelled():
         following.result()
-
-
-@contextlib.asynccontextmanager
-async def _reporting(reports: Reports) -> AsyncIterator[None]:
-    """Reports go out meanwhile; at the end the rest of them."""
-    sending = asyncio.ensure_future(reports.keep_sending())
-    try:
-        yield
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REPORT_TIMEOUT_S):
-                await reports.send_rest()
 
 
 async def _stop(roster: Roster, settings: NotifySettings) -> None:

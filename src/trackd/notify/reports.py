@@ -6,7 +6,8 @@ oldest are dropped and counted. What is delivered does not depend on them.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from trackd.client.errors import TrackdError
 from trackd.v1.notification_pb2 import DeliveryAttempt, RecordedDelivery
@@ -15,18 +16,24 @@ BATCH_MAX = 500
 WAITING_MAX = 20_000
 _INTERVAL_S = 0.25
 _RETRY_S = 1.0
+# How long the last reports may take.
+_LAST_TIMEOUT_S = 5.0
 
 Record = Callable[[Sequence[RecordedDelivery]], Awaitable[object]]
 
 
 class Reports:
-    """What is yet to be told. `keep_sending` tells it; `send_rest` the rest, once, at the end."""
+    """What is yet to be told. `keep_sending` tells it, until `stop`; `send_rest` the rest, once.
+
+    A batch that is under way is not cancelled: nobody would know whether the server has it.
+    """
 
     def __init__(self, record: Record) -> None:
         """record: hands a batch to the server; raises TrackdError."""
         self._record = record
         self._waiting: deque[RecordedDelivery] = deque(maxlen=WAITING_MAX)
         self._full = asyncio.Event()
+        self._stopped = asyncio.Event()
         self.dropped = 0
 
     def add(self, endpoint_id: str, attempt: DeliveryAttempt, *, test_id: str = "") -> None:
@@ -39,9 +46,14 @@ class Reports:
         if test_id or len(self._waiting) >= BATCH_MAX:
             self._full.set()
 
+    def stop(self) -> None:
+        """`keep_sending` ends, after the batch that is under way."""
+        self._stopped.set()
+        self._full.set()
+
     async def keep_sending(self) -> None:
-        """Tells what there is, again and again, until cancelled."""
-        while True:
+        """Tells what there is, again and again, until stopped."""
+        while not self._stopped.is_set():
             try:
                 async with asyncio.timeout(_INTERVAL_S):
                     await self._full.wait()
@@ -49,7 +61,9 @@ class Reports:
                 pass
             self._full.clear()
             if self._waiting and not await self._send_batch():
-                await asyncio.sleep(_RETRY_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_RETRY_S):
+                        await self._stopped.wait()
             if len(self._waiting) >= BATCH_MAX:
                 self._full.set()
 
@@ -68,3 +82,19 @@ class Reports:
             self._waiting.extendleft(reversed(batch[-room:] if room else []))
             return False
         return True
+
+
+@asynccontextmanager
+async def going_out(reports: Reports) -> AsyncIterator[None]:
+    """Reports go out meanwhile; at the end the rest of them."""
+    sending = asyncio.ensure_future(reports.keep_sending())
+    try:
+        yield
+    finally:
+        reports.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_TIMEOUT_S):
+                await asyncio.wait({sending})
+                await reports.send_rest()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)

@@ -4,19 +4,23 @@ Named and read as the server's are: flag, then environment (TRACKD_NOTIFY_…; T
 server), then default.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from trackd.address import parse_address
 from trackd.message_url import SCHEMES
 from trackd.notify.messages.cities import read_cities
 from trackd.notify.messages.news import Kind
 from trackd.notify.messages.wording import WAYBILL_PLACE
-from trackd.setting_kinds import beyond_loopback
+from trackd.setting_faults import sentences
+from trackd.setting_file import SettingsError
+from trackd.setting_kinds import Schemes, beyond_loopback
+from trackd.settings import flag_of
 
 ENV_PREFIX = "TRACKD_NOTIFY_"
 
@@ -153,7 +157,7 @@ class NotifySettings(BaseSettings):
         le=3_600,
     )
 
-    message_schemes: str = _setting(
+    message_schemes: Schemes = _setting(
         ",".join(SCHEMES),
         MESSAGES,
         "The schemes of message URLs that may be used, with commas between; the server has the same"
@@ -214,3 +218,31 @@ class NotifySettings(BaseSettings):
 
 
 UNSAFE_FLAGS = tuple(name for name in NotifySettings.model_fields if name.startswith("unsafe_"))
+
+
+def load(flags: Mapping[str, Any] | None = None) -> NotifySettings:
+    """The settings from flags and environment. `flags` holds only what was given.
+
+    SettingsError when a value is invalid.
+    """
+    given = dict(flags or {})
+    try:
+        return NotifySettings(**given)
+    except ValidationError as error:
+        faults = sentences(error, NotifySettings, _origins(given))
+        raise SettingsError("\n".join(faults)) from None
+
+
+def _origins(flags: Mapping[str, Any]) -> dict[str, str]:
+    """Where each setting that is not a default came from."""
+    variables = {
+        name: str(field.validation_alias or f"{ENV_PREFIX}{name.upper()}")
+        for name, field in NotifySettings.model_fields.items()
+    }
+    environment = EnvSettingsSource(NotifySettings)()
+    origins = {
+        name: f"environment {variable}"
+        for name, variable in variables.items()
+        if name in environment or variable in environment
+    }
+    return origins | {name: f"flag {flag_of(name)}" for name in flags}

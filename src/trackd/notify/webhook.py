@@ -11,8 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from trackd import __version__
@@ -31,10 +33,17 @@ _ADDRESS_TTL_S = 10
 # How long an answer whose status is known may take to end: it only serves to keep the connection.
 _DRAIN_TIMEOUT_S = 1.0
 _URLS_KEPT_MAX = 2_048
+# Interim answers (1xx) before the one that counts; most receivers send none.
+_INTERIM_ANSWERS_MAX = 16
 
 _SUCCESS, _REDIRECT = range(200, 300), range(300, 400)
 _GONE = 410
 _THROTTLED = frozenset({429, 502, 503, 504})
+
+
+class _InterimWithoutEnd(aiohttp.ClientPayloadError):
+    """Answers of 1xx and no other."""
+
 
 # What an attempt that got no answer is told as; the first kind that fits counts.
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -46,10 +55,36 @@ _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ClientConnectorError, "no connection"),
     (aiohttp.ServerDisconnectedError, "the connection was closed before an answer"),
     (aiohttp.ClientOSError, "the connection broke"),
+    (_InterimWithoutEnd, "interim answers (1xx) without end"),
     (aiohttp.ClientPayloadError, "the answer broke off"),
     (aiohttp.ClientError, "the answer is not HTTP"),
     (OSError, "the connection broke"),
 )
+
+
+class _Answer(aiohttp.ClientResponse):
+    """An answer that must come to the point: aiohttp reads interim ones (1xx) without end, and who
+    sends nothing else keeps the process busy for as long as an attempt may take.
+    """
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Raises _InterimWithoutEnd, and what aiohttp does."""
+        protocol, left = connection.protocol, _INTERIM_ANSWERS_MAX + 1
+        assert protocol is not None
+        read = protocol.read
+
+        async def counted() -> Any:
+            nonlocal left
+            if not left:
+                raise _InterimWithoutEnd
+            left -= 1
+            return await read()
+
+        protocol.read = counted  # type: ignore[method-assign] # of this one answer
+        try:
+            return await super().start(connection)
+        finally:
+            del protocol.read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +95,23 @@ class WebhookOptions:
     total_timeout_s: float
     answer_bytes_max: int
     allow_local: bool
+
+
+@dataclass(slots=True)
+class _Link:
+    """What an attempt goes over. was_kept: a connection of an attempt before it."""
+
+    was_kept: bool = False
+
+
+async def _is_kept(_: aiohttp.ClientSession, context: Any, __: Any) -> None:
+    context.trace_request_ctx.was_kept = True
+
+
+def _tracing() -> aiohttp.TraceConfig:
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_is_kept)
+    return tracing
 
 
 class WebhookSender:
@@ -78,11 +130,10 @@ class WebhookSender:
                 ttl_dns_cache=_ADDRESS_TTL_S,
                 keepalive_timeout=_KEEPALIVE_S,
             ),
-            timeout=aiohttp.ClientTimeout(
-                total=options.total_timeout_s, connect=options.connect_timeout_s
-            ),
+            trace_configs=[_tracing()],
             headers={"User-Agent": f"trackd/{__version__}", "Accept-Encoding": "identity"},
             cookie_jar=aiohttp.DummyCookieJar(),
+            response_class=_Answer,
             # A few compressed bytes can stand for gigabytes.
             auto_decompress=False,
             read_bufsize=options.answer_bytes_max,
@@ -109,13 +160,38 @@ class WebhookSender:
         except UnusableUrl as error:
             return Outcome(verdict=Verdict.FAILED, error=f"the URL cannot be used: {error}")
         try:
-            async with self._session.post(
-                url, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                await self._drain(answer)
-                return self._outcome(answer)
+            return await self._answered(url, body, headers)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return Outcome(verdict=Verdict.FAILED, error=_failure(error))
+
+    async def _answered(self, url: URL, body: bytes, headers: dict[str, str]) -> Outcome:
+        """What the answer says.
+
+        A receiver may close a connection that was kept, at any time and unannounced: what was being
+        sent over it then goes over another one, in the time of the same attempt. Should it have
+        been taken all the same, it comes twice, by the same webhook-id.
+        """
+        clock_s = asyncio.get_running_loop().time
+        ends_at_s = clock_s() + self._options.total_timeout_s
+        while True:
+            link = _Link()
+            timeout = aiohttp.ClientTimeout(
+                total=ends_at_s - clock_s(), connect=self._options.connect_timeout_s
+            )
+            try:
+                async with self._session.post(
+                    url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    trace_request_ctx=link,
+                ) as answer:
+                    await self._drain(answer)
+                    return self._outcome(answer)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not link.was_kept or clock_s() >= ends_at_s:
+                    raise
 
     async def close(self) -> None:
         """Closes every connection."""

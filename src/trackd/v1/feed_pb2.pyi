@@ -125,7 +125,10 @@ Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final
 class ChangeFilter(_message.Message):
-    """Which changes are told. Empty fields mean all; fields are ANDed, the values of one field ORed."""
+    """Which changes are told. Empty fields mean all; fields are ANDed, the values of one field ORed. What cannot be
+    used is refused with INVALID_ARGUMENT and the field: a waybill number that is none with INVALID_WAYBILL_NUMBER,
+    all else with INVALID_FIELD.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -157,9 +160,7 @@ class ChangeFilter(_message.Message):
 
     @_builtins.property
     def account_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Accounts, at most 1,000. No shipment belongs to an account yet: anything here is refused with
-        INVALID_ARGUMENT / INVALID_FIELD.
-        """
+        """Accounts, at most 1,000. No shipment belongs to an account yet: anything here is refused."""
 
     def __init__(
         self,

@@ -30,7 +30,8 @@ class NotificationServiceStub:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
-    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    There it can be neither made nor deleted, nor hear anything else than its endpoint says: FAILED_PRECONDITION /
+    SUBSCRIPTION_OF_ENDPOINT. Its attempts and waits can be changed there, and stay when the endpoint is updated.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -41,7 +42,7 @@ class NotificationServiceStub:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     def __init__(self, channel):
@@ -117,7 +118,8 @@ class NotificationServiceServicer:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
-    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    There it can be neither made nor deleted, nor hear anything else than its endpoint says: FAILED_PRECONDITION /
+    SUBSCRIPTION_OF_ENDPOINT. Its attempts and waits can be changed there, and stay when the endpoint is updated.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -128,7 +130,7 @@ class NotificationServiceServicer:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     def CreateEndpoint(self, request, context):
@@ -297,7 +299,8 @@ class NotificationService:
 
     An endpoint is told through a named subscription of its own, `endpoint/<id>`, which is made and deleted with it:
     its lag, its waiting and its parked changes are read, redriven and dropped with FeedService under that name.
-    There it can be neither made nor deleted: FAILED_PRECONDITION / SUBSCRIPTION_OF_ENDPOINT.
+    There it can be neither made nor deleted, nor hear anything else than its endpoint says: FAILED_PRECONDITION /
+    SUBSCRIPTION_OF_ENDPOINT. Its attempts and waits can be changed there, and stay when the endpoint is updated.
     Deliveries are made by `trackd notify`, of which any number may run.
 
     What a webhook carries: a POST of JSON under 20 KB, without personal data, signed after Standard Webhooks 1.0.0
@@ -308,7 +311,7 @@ class NotificationService:
     is under way at a time, in order; a change that failed is dropped once a newer one of its waybill waits.
 
     Unknown endpoints answer NOT_FOUND / ENDPOINT_NOT_FOUND. A field that is refused: INVALID_ARGUMENT /
-    INVALID_ENDPOINT, with the field.
+    INVALID_ENDPOINT, with the field; one of a filter as everywhere, see ChangeFilter.
     """
 
     @staticmethod

@@ -26,8 +26,8 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]  # what answers a method
 # As they are counted: the name of a member of an enum is a call of its own.
 _OK = grpc.StatusCode.OK.name
 _CANCELLED = grpc.StatusCode.CANCELLED.name
-# What gRPC calls a write that comes while another of the same call is under way.
-_TWO_AT_ONCE = "TOO_MANY_OPERATIONS"
+# What gRPC names where it does not even begin with a write: another one is under way.
+_NOT_BEGUN = "grpc_call_start_batch"
 
 _log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class Calls:
                 return answer
             except grpc.aio.InternalError as error:
                 # The caller is gone: nobody reads what is returned, and there is nobody to tell.
-                if _TWO_AT_ONCE in str(error):
+                if _NOT_BEGUN in str(error):
                     # Or is there, and is told nothing more: a write was cancelled, which goes on.
                     _log.error("call failed", method=method, exc_info=error)
                 return None  # type: ignore[return-value]

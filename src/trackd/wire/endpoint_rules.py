@@ -14,6 +14,7 @@ from trackd.message_url import DEFAULT_TEMPLATE, TEMPLATES, check_message_url, s
 from trackd.v1.feed_pb2 import Subscription
 from trackd.v1.notification_pb2 import Endpoint, EndpointKind, Envelope
 from trackd.wire.errors import CallError, invalid
+from trackd.wire.requests import refused_filter
 from trackd.wire.subscription_messages import filter_fields, filter_message
 
 TEXT_CHARACTERS_MAX = 200
@@ -57,7 +58,7 @@ def checked(endpoint: Endpoint, url: str, rules: UrlRules) -> Endpoint:
         try:
             kept.filter.CopyFrom(filter_message(filter_fields(endpoint.filter)))
         except UnusableFilter as error:
-            raise _refused(f"endpoint.filter.{error.field}", str(error)) from None
+            raise refused_filter("endpoint.filter", error) from None
         kept.filter.news_only = False
     if endpoint.kind == EndpointKind.ENDPOINT_KIND_WEBHOOK:
         _add_webhook(kept, endpoint, url, rules)
@@ -84,8 +85,11 @@ def overlap_ms(asked: int) -> int:
     return asked
 
 
-def subscription_of(endpoint: Endpoint) -> Subscription:
-    """The named subscription through which an endpoint is told."""
+def subscription_of(endpoint: Endpoint, before: Subscription | None = None) -> Subscription:
+    """The named subscription through which an endpoint is told.
+
+    before: the one that it had, which may have been given another schedule: that stays.
+    """
     subscription = Subscription(
         name=subscription_name(endpoint.id),
         ack_timeout_ms=_ACK_TIMEOUT_MS,
@@ -94,6 +98,9 @@ def subscription_of(endpoint: Endpoint) -> Subscription:
         retry_backoff_ms=RETRY_BACKOFF_MS,
         supersede=True,
     )
+    if before is not None:
+        subscription.CopyFrom(before)
+        subscription.ClearField("start")
     subscription.filter.CopyFrom(endpoint.filter)
     subscription.filter.news_only = not endpoint.all_changes
     return subscription

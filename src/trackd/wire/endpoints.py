@@ -46,6 +46,7 @@ class SubscriptionCalls:
     """What endpoints need of the subscriptions; each raises what a caller is to be told."""
 
     names: Callable[[], Iterable[str]]
+    find: Callable[[str], Subscription | None]
     create: Callable[[Subscription], Awaitable[object]]
     update: Callable[[Subscription], Awaitable[object]]
     delete: Callable[[str], Awaitable[object]]
@@ -175,7 +176,7 @@ class Endpoints:
             endpoint.id, endpoint.created_at_ms = old.id, old.created_at_ms
             endpoint.state, endpoint.disabled_reason = old.state, old.disabled_reason
             endpoint.old_secret_until_ms = old.old_secret_until_ms
-            await self._subscriptions.update(subscription_of(endpoint))
+            await self._subscriptions.update(self._subscription_of(endpoint))
             return await self._put(replace(record, endpoint=endpoint, url=url))
 
     async def rotate(self, endpoint_id: str, *, overlap_ms: int) -> EndpointRecord:
@@ -208,8 +209,9 @@ class Endpoints:
             record = self.get(endpoint_id)
             self._unlocked()
             if from_now:
+                anew = self._subscription_of(record.endpoint)
                 await self._delete_subscription(endpoint_id)
-                await self._subscriptions.create(subscription_of(record.endpoint))
+                await self._subscriptions.create(anew)
             endpoint = _copy(record.endpoint)
             endpoint.state, endpoint.disabled_reason = EndpointState.ENDPOINT_STATE_ENABLED, ""
             return await self._put(replace(record, endpoint=endpoint))
@@ -222,6 +224,11 @@ class Endpoints:
             del self._records[endpoint_id]
             self._news()
             await self._delete_subscription(endpoint_id)
+
+    def _subscription_of(self, endpoint: Endpoint) -> Subscription:
+        """The one that it has, with the endpoint's settings."""
+        name = subscription_name(endpoint.id)
+        return subscription_of(endpoint, self._subscriptions.find(name))
 
     async def _delete_subscription(self, endpoint_id: str) -> None:
         """It may be missing, where a start has not made subscriptions and endpoints agree yet."""

@@ -17,8 +17,8 @@ from trackd.feed.watch import Place, Told, Watch
 from trackd.v1.feed_pb2 import ChangeFilter, FeedStart, WatchChangesRequest
 from trackd.wire import resume_tokens
 from trackd.wire.calls import Calls, Context
-from trackd.wire.errors import CallError, invalid, stopping
-from trackd.wire.requests import parsed
+from trackd.wire.errors import CallError, stopping
+from trackd.wire.requests import parsed, refused_filter
 
 # Tags of WatchChangesResponse; the numbers are held to the contract by a test.
 _CHANGES = b"\x0a"
@@ -118,5 +118,4 @@ def filter_of(message: ChangeFilter, field: str) -> Filter:
             news_only=message.news_only,
         )
     except UnusableFilter as error:
-        reason = "INVALID_WAYBILL_NUMBER" if error.field == "waybill_numbers" else "INVALID_FIELD"
-        raise invalid(f"{field}.{error.field}", str(error), reason, limit=error.limit) from None
+        raise refused_filter(field, error) from None

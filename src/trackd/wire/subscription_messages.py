@@ -30,6 +30,7 @@ from trackd.v1.feed_pb2 import (
     Subscription,
 )
 from trackd.wire.errors import CallError, invalid
+from trackd.wire.requests import refused_filter
 
 NAME_LENGTH_MAX = 64
 ACK_TIMEOUT_MS = (100, 3_600_000)
@@ -122,8 +123,7 @@ def _filter_of(asked: Subscription) -> FilterFields:
     try:
         return filter_fields(asked.filter)
     except UnusableFilter as error:
-        field = f"subscription.filter.{error.field}"
-        raise invalid(field, str(error), "INVALID_FIELD", limit=error.limit) from None
+        raise refused_filter("subscription.filter", error) from None
 
 
 def filter_fields(asked: ChangeFilter) -> FilterFields:
@@ -268,11 +268,11 @@ def exists(name: str) -> CallError:
 
 
 def of_an_endpoint(name: str, endpoint_id: str) -> CallError:
-    """It is made and deleted with its endpoint."""
+    """It is made and deleted with its endpoint, and hears what that says."""
     return CallError(
         grpc.StatusCode.FAILED_PRECONDITION,
         "SUBSCRIPTION_OF_ENDPOINT",
-        f"the subscription {name} is made and deleted with its endpoint",
+        f"the subscription {name} is made, filtered and deleted with its endpoint",
         {"name": name, "endpoint_id": endpoint_id},
     )
 
@@ -282,6 +282,7 @@ def too_many(limit: int) -> CallError:
     return CallError(
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "TOO_MANY_SUBSCRIPTIONS",
-        f"there are {limit} subscriptions, as many as may be; delete one first",
+        f"at most {limit} subscriptions beside those of endpoints: delete one, or raise"
+        " subscriptions_max",
         {"limit": str(limit)},
     )

@@ -13,6 +13,7 @@ from trackd.feed.change import varint
 from trackd.feed.partition_feed import LogBounds
 from trackd.feed.share_access import ParkedAct, ShareAccess
 from trackd.feed.subscription import ConsumerStopped, Subscription, SubscriptionGone
+from trackd.feed.subscription_settings import SubscriptionSettings
 from trackd.feed.subscriptions import (
     SubscriptionExists,
     Subscriptions,
@@ -163,6 +164,7 @@ class SubscriptionService:
     async def update_subscription(self, request: bytes, _: Context) -> bytes:
         """UpdateSubscription."""
         asked = parsed(feed_pb2.UpdateSubscriptionRequest, request).subscription
+        self._refuse_what_is_the_endpoints(settings_of(asked))
         updated = await self.update(asked)
         return feed_pb2.UpdateSubscriptionResponse(
             subscription=subscription_message(updated.document)
@@ -175,6 +177,22 @@ class SubscriptionService:
             return await self._subscriptions.update(settings)
         except SubscriptionUnknown:
             raise not_found(settings.name) from None
+
+    def _refuse_what_is_the_endpoints(self, asked: SubscriptionSettings) -> None:
+        """An endpoint would be told something else than it shows. Its schedule may be changed."""
+        endpoint_id = endpoint_of(asked.name)
+        if endpoint_id is None:
+            return
+        kept = self._named(asked.name).settings
+        if (asked.filter, asked.supersede) != (kept.filter, kept.supersede):
+            raise of_an_endpoint(asked.name, endpoint_id)
+
+    def message(self, name: str) -> feed_pb2.Subscription | None:
+        """The settings of one; None if there is none."""
+        try:
+            return subscription_message(self._subscriptions.get(name).document)
+        except SubscriptionUnknown:
+            return None
 
     async def delete_subscription(self, request: bytes, _: Context) -> bytes:
         """DeleteSubscription."""

@@ -7,7 +7,7 @@ behind it. Knows nothing of where batches go.
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -37,16 +37,32 @@ class Batch:
     bytes_read: int = 0
     bytes: int = 0
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, *, size: int) -> None:
         """Takes all that a record became; a record is never parted."""
         self.events.extend(record.events)
         self.records.extend([record] * len(record.events))
         self.faults.extend((record, fault) for fault in record.faults)
-        self.bytes += len(record.text) + sum(event.ByteSize() for event in record.events)
+        self.bytes += size
+
+    def has_room(self, record: Record, *, size: int, events_max: int) -> bool:
+        """Whether a record still fits; into one without events everything does."""
+        return not self.events or (
+            len(self.events) + len(record.events) <= events_max
+            and self.bytes + size <= _BATCH_BYTES_MAX
+        )
 
     def is_full(self, *, events_max: int) -> bool:
-        """Whether it should go out; a row of several events may make it a few larger than asked."""
+        """Whether it should go out."""
         return len(self.events) >= events_max or self.bytes >= _BATCH_BYTES_MAX
+
+
+def _sendable(record: Record, event_bytes: int) -> Record:
+    """The record, without its events where they are more than a server takes at a time."""
+    if event_bytes <= _BATCH_BYTES_MAX:
+        return record
+    told = f"the events of the line have {event_bytes} bytes, at most {_BATCH_BYTES_MAX}"
+    fault = Fault("FIELD_TOO_LONG", "event", told)
+    return replace(record, events=(), faults=(*record.faults, fault))
 
 
 class BatchReader:
@@ -143,7 +159,11 @@ class BatchReader:
             # A stopped pipe may end in the middle of a line: nothing after the stop counts.
             if self._stopped.is_set():
                 return
-            self._batch.add(record)
+            event_bytes = sum(event.ByteSize() for event in record.events)
+            size = len(record.text) + event_bytes
+            if not self._batch.has_room(record, size=size, events_max=self._batch_events_max):
+                self._hand_over()
+            self._batch.add(_sendable(record, event_bytes), size=size)
             self._batch.end = self._lines.place
             if self._batch.is_full(events_max=self._batch_events_max):
                 self._hand_over()

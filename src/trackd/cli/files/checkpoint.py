@@ -14,8 +14,8 @@ import orjson
 
 from trackd.cli.files.records import START, Place
 
-_VERSION = 1
-_HEAD_BYTES_MAX = 64 * 1024
+_VERSION = 2
+_PART_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,25 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What a file is known by: its beginning, which stays when it grows, and what reads it."""
+    """A file as a run found it, and what reads it."""
 
     size: int
-    head_bytes: int
-    head_sha256: str
     mapping_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Everything before `place` is acknowledged; the rejects file holds `rejected_bytes` for it."""
+    """Everything before `place` is acknowledged; the rejects file holds `rejected_bytes` for it.
+
+    sent_sha256: of everything before `place`; of a compressed file, of all that there was of it.
+    """
 
     fingerprint: Fingerprint
     data_set_id: str
     place: Place
     counts: Counts
     rejected_bytes: int
+    sent_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,38 @@ class Mismatch:
 
 def fingerprint(path: Path, *, mapping: Path | None) -> Fingerprint:
     """The fingerprint of a file as it is now."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(_HEAD_BYTES_MAX)
     mapped = hashlib.sha256(mapping.read_bytes()).hexdigest() if mapping else ""
-    return Fingerprint(size, len(head), hashlib.sha256(head).hexdigest(), mapped)
+    return Fingerprint(path.stat().st_size, mapped)
+
+
+class Sent:
+    """The hash of what was sent of a file, which goes on as the place in it does.
+
+    A file may grow between two runs. Where what was sent became something else, a corrected line
+    say, the place may be in the midst of a line, and the correction would not be sent.
+    """
+
+    def __init__(self, path: Path, *, compressed: bool) -> None:
+        """Reads nothing yet."""
+        self._path = path
+        self._compressed = compressed
+        self._hash = hashlib.sha256()
+        self._offset = 0
+
+    def sha256(self, at: Checkpoint) -> str:
+        """Of what was sent then. Reads what is new of it once more."""
+        upto = at.fingerprint.size if self._compressed else at.place.offset
+        if upto < self._offset:
+            self._hash, self._offset = hashlib.sha256(), 0
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                while part := file.read(min(_PART_BYTES, upto - self._offset)):
+                    self._hash.update(part)
+                    self._offset += len(part)
+        except OSError:
+            return ""  # it was taken away meanwhile, and no file is the one that it was
+        return self._hash.hexdigest()
 
 
 def checkpoint_path(path: Path, *, state: Path | None) -> Path:
@@ -104,6 +133,7 @@ def load(path: Path) -> Checkpoint | Mismatch | None:
             place=Place(**kept["place"]),
             counts=Counts(**kept["counts"]),
             rejected_bytes=kept["rejected_bytes"],
+            sent_sha256=kept["sent_sha256"],
         )
     except FileNotFoundError:
         return None
@@ -112,16 +142,18 @@ def load(path: Path) -> Checkpoint | Mismatch | None:
 
 
 def fits(
-    checkpoint: Checkpoint, path: Path, *, now: Fingerprint, data_set_id: str, compressed: bool
+    checkpoint: Checkpoint,
+    *,
+    now: Fingerprint,
+    data_set_id: str,
+    sent: Sent,
 ) -> Checkpoint | Mismatch:
     """The checkpoint if the file can be gone on with from there, else why not."""
-    then = checkpoint.fingerprint
     if checkpoint.data_set_id != data_set_id:
         return Mismatch("it is of another data set than the server's")
-    if then.mapping_sha256 != now.mapping_sha256:
+    if checkpoint.fingerprint.mapping_sha256 != now.mapping_sha256:
         return Mismatch("the mapping has changed")
-    shrunk = now.size < (then.size if compressed else checkpoint.place.offset)
-    if shrunk or _head_of(path, then.head_bytes) != then.head_sha256:
+    if sent.sha256(checkpoint) != checkpoint.sent_sha256:
         return Mismatch("the file has changed")
     return checkpoint
 
@@ -129,8 +161,3 @@ def fits(
 def first(now: Fingerprint, *, data_set_id: str) -> Checkpoint:
     """Where a file that was never sent stands."""
     return Checkpoint(now, data_set_id, START, Counts(), rejected_bytes=0)
-
-
-def _head_of(path: Path, length: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.sha256(file.read(length)).hexdigest()

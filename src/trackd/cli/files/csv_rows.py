@@ -4,6 +4,7 @@ Each event of a row stands alone: one that cannot be made is a fault of its reco
 sent. Knows no event: `event_maker.py` makes them.
 """
 
+import codecs
 import csv
 from collections.abc import Iterator, Sequence
 
@@ -12,8 +13,6 @@ from trackd.cli.files.mapping import OWN_NAMES, Csv, FileMapping, MappingError
 from trackd.cli.files.reading import LINE_BYTES_MAX, Lines
 from trackd.cli.files.records import NO_EVENT, UNPARSABLE, Fault, Record, UnusableError
 from trackd.v1.event_pb2 import ScanEvent
-
-_BOM = "\ufeff"
 
 
 def records(lines: Lines, mapping: FileMapping, *, header: Sequence[str]) -> Iterator[Record]:
@@ -39,7 +38,7 @@ def read_header(lines: Lines, mapping: FileMapping) -> list[str]:
         cells = _Rows(lines, mapping.csv).read()
         if cells is None or isinstance(cells, Fault):
             raise MappingError("the file has no header line to find the columns by")
-        header = [cell.removeprefix(_BOM).strip() for cell in cells]
+        header = [cell.strip() for cell in cells]
     twice = {name for name in header if header.count(name) > 1}
     if twice:
         raise MappingError(f"the file has more than one column {', '.join(map(repr, twice))}")
@@ -58,6 +57,7 @@ class _Rows:
         self._lines = lines
         self._source = iter(lines)
         self._encoding = dialect.encoding
+        self._is_utf_8 = codecs.lookup(dialect.encoding).name == "utf-8"
         self._reader = csv.reader(
             self._decoded(),
             delimiter=dialect.delimiter,
@@ -89,7 +89,11 @@ class _Rows:
         return cells
 
     def _decoded(self) -> Iterator[str]:
-        for raw in self._source:
+        for line in self._source:
+            raw = line
+            # Some programs mark a file as UTF-8, before the first quote if there is one.
+            if self._lines.place.line == 1 and self._is_utf_8:
+                raw = line.removeprefix(codecs.BOM_UTF8)
             self._too_long |= len(raw) > LINE_BYTES_MAX
             text = raw[:LINE_BYTES_MAX].decode(self._encoding, errors="surrogateescape")
             self.text.append(text.encode(errors="replace").decode())

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trackd.cli.files.json_lines import CODES, REASONS, RECEIVERS
+from trackd.client.options import BATCH_EVENTS_LIMIT
 
 CODE, TIME_MS = "@code", "@time_ms"
 OWN_NAMES = frozenset({CODE, TIME_MS})
@@ -79,10 +80,16 @@ def _zone(name: str) -> str:
 
 def _encoding(name: str) -> str:
     try:
-        newline = codecs.encode("\n", name)
+        if codecs.lookup(name).name == "utf-8-sig":
+            return "utf-8"  # whose mark is passed over anyway
+        plain = "\n".encode(name) == b"\n"
+        # Some cannot pass over what they do not know, which is a fault of its row.
+        b"\n".decode(name, errors="surrogateescape")
     except LookupError:
         raise ValueError(f"there is no encoding named {name!r}") from None
-    if newline != b"\n":
+    except UnicodeError:
+        plain = False
+    if not plain:
         raise ValueError(f"{name} cannot be read line by line; convert the file to UTF-8 first")
     return name
 
@@ -198,7 +205,7 @@ class FileMapping(_Table):
     waybill_number: Text
     time: TimeStyle = TimeStyle()
     every_event: Fields = Fields()
-    events: tuple[EventMapping, ...] = Field(min_length=1)
+    events: tuple[EventMapping, ...] = Field(min_length=1, max_length=BATCH_EVENTS_LIMIT)
 
     @model_validator(mode="after")
     def _words_exist(self) -> "FileMapping":

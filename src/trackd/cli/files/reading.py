@@ -4,12 +4,16 @@ Lines are counted and their ends are known as byte offsets of the uncompressed t
 makes going on after an interruption exact. Knows nothing of what a line holds.
 """
 
+import codecs
+import errno
 import gzip
 import io
 import os
 import select
 import threading
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 LINE_BYTES_MAX = 256 * 1024
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _POLL_S = 0.1
 _PIPE_BUFFER_BYTES = 64 * 1024
 
@@ -69,21 +74,27 @@ class Pipe(io.RawIOBase):
 class Lines:
     """The lines of a source, with their place.
 
-    Iterating gives each line with its line end. After each, `place` is behind it.
+    Iterating gives each line with its line end. After each, `place` is behind it. OSError where a
+    compressed file is damaged, or ends too early.
     """
 
     def __init__(self, raw: IO[bytes]) -> None:
-        """Reads `raw` from its beginning."""
+        """Reads `raw` from its beginning. OSError for a text that has no lines of bytes."""
+        assert isinstance(raw, io.BufferedReader)
         self._raw = raw
         self.place = START
-        self.compressed = _is_gzip(raw)
-        self._text: IO[bytes] | gzip.GzipFile = (
+        # A peek takes nothing, so it works on a pipe, too.
+        begin = raw.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)]
+        self.compressed = begin == _GZIP_MAGIC
+        self._text: io.BufferedReader | gzip.GzipFile = (
             gzip.GzipFile(fileobj=raw, mode="rb") if self.compressed else raw
         )
+        if begin in _UTF_16:
+            raise OSError(errno.EILSEQ, "is UTF-16; convert it to UTF-8 first")
 
     def __iter__(self) -> Iterator[bytes]:
         """Each line; of one that is too long, the first LINE_BYTES_MAX + 1 bytes."""
-        while line := self._text.readline(LINE_BYTES_MAX + 1):
+        while line := self._read_line(LINE_BYTES_MAX + 1):
             length = len(line)
             if length > LINE_BYTES_MAX:
                 length += self._skip_line(line)
@@ -92,8 +103,15 @@ class Lines:
 
     def go_to(self, place: Place) -> None:
         """Goes on from another place, which must be the end of a line."""
-        self._text.seek(place.offset)
+        with _damage_told():
+            self._text.seek(place.offset)
         self.place = place
+
+    def _read_line(self, bytes_max: int) -> bytes:
+        if not self.compressed:
+            return self._text.readline(bytes_max)
+        with _damage_told():
+            return self._text.readline(bytes_max)
 
     def bytes_read(self) -> int:
         """How much of the file itself was read, for progress: of gzip, the compressed bytes."""
@@ -106,7 +124,7 @@ class Lines:
         skipped = 0
         part = begin
         while part and not part.endswith(b"\n"):
-            part = self._text.readline(LINE_BYTES_MAX)
+            part = self._read_line(LINE_BYTES_MAX)
             skipped += len(part)
         return skipped
 
@@ -121,7 +139,10 @@ def open_source(
     return io.BufferedReader(Pipe(fd, stopped=stopped, on_wait=on_wait), _PIPE_BUFFER_BYTES)
 
 
-def _is_gzip(raw: IO[bytes]) -> bool:
-    # A peek takes nothing, so it works on a pipe, too.
-    assert isinstance(raw, io.BufferedReader)
-    return raw.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)] == _GZIP_MAGIC
+@contextmanager
+def _damage_told() -> Iterator[None]:
+    """Python has a class of its own for each kind of damage to a gzip file."""
+    try:
+        yield
+    except (zlib.error, EOFError) as error:
+        raise gzip.BadGzipFile(str(error)) from error

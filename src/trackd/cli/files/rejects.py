@@ -3,6 +3,7 @@
 Made when there is something to put into it. Each refusal is on disk before a checkpoint counts it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -18,13 +19,15 @@ class Rejects:
     def __init__(self, path: Path, *, keep_bytes: int) -> None:
         """Goes on behind the first `keep_bytes`; what was written beyond them is said anew.
 
-        What is no file, /dev/null say, is left as it is and written to.
+        A list that was moved away, or cut, is gone on with where it ends. What is no file,
+        /dev/null say, is left as it is and written to.
         """
         self.path = path
-        self.bytes = keep_bytes
+        self.bytes = 0
         self._file: IO[bytes] | None = None
         if not path.is_file():
             return
+        keep_bytes = self.bytes = min(keep_bytes, path.stat().st_size)
         if keep_bytes == 0 and not path.is_symlink():
             path.unlink()
         else:
@@ -61,4 +64,6 @@ class Rejects:
         traceback: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            # What could not be flushed was told by then.
+            with suppress(OSError):
+                self._file.close()

@@ -14,16 +14,16 @@ from time import monotonic
 
 from trackd.cli.files import checkpoint as checkpoints
 from trackd.cli.files.batches import BatchReader
-from trackd.cli.files.checkpoint import Checkpoint, Fingerprint, Mismatch
+from trackd.cli.files.checkpoint import Checkpoint, Fingerprint, Mismatch, Sent
 from trackd.cli.files.mapping import read_mapping
 from trackd.cli.files.rejects import Rejects
 from trackd.cli.files.sending import Sending, send
-from trackd.cli.files.view import view
+from trackd.cli.files.view import View, view
 from trackd.client.admin import Admin
 from trackd.client.errors import TrackdError
 from trackd.client.scanner import Scanner
 
-_NO_FILE = Fingerprint(size=0, head_bytes=0, head_sha256="", mapping_sha256="")
+_NO_FILE = Fingerprint(size=0, mapping_sha256="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,14 +104,17 @@ async def _run(job: Job, say: Callable[[str], None]) -> Outcome:
         await reader.begin()
         async with Admin(job.server) as admin:
             data_set_id = (await admin.get_topology()).data_set_id
-        start = _start(job, say, data_set_id=data_set_id, compressed=reader.compressed)
+        sent = None
+        if job.path is not None and job.can_go_on:
+            sent = Sent(job.path, compressed=reader.compressed)
+        start = _start(job, say, data_set_id=data_set_id, sent=sent)
         reader.start(at=start.place)
-        return await _send(job, reader, start=start)
+        return await _send(job, reader, start=start, sent=sent)
     finally:
         await reader.close()
 
 
-async def _send(job: Job, reader: BatchReader, *, start: Checkpoint) -> Outcome:
+async def _send(job: Job, reader: BatchReader, *, start: Checkpoint, sent: Sent | None) -> Outcome:
     """Sends from `start` on; an outcome in any case, as what was sent before an error counts."""
     began = monotonic()
     end, error = start, None
@@ -126,7 +129,7 @@ async def _send(job: Job, reader: BatchReader, *, start: Checkpoint) -> Outcome:
     with (
         Rejects(job.rejects, keep_bytes=start.rejected_bytes) as rejects,
         progress,
-        _stop_on_signals(reader),
+        _stop_on_signals(reader, progress),
     ):
         async with Scanner(job.server) as scanner:
             sending = Sending(
@@ -136,11 +139,12 @@ async def _send(job: Job, reader: BatchReader, *, start: Checkpoint) -> Outcome:
                 batches_in_flight_max=job.batches_in_flight_max,
                 timeout_ms=job.timeout_ms,
                 kept_at=job.checkpoint,
+                sent=sent,
                 on_settled=settled,
             )
             try:
                 end = await send(sending, start=start)
-            except (TrackdError, OSError, EOFError) as failure:
+            except (TrackdError, OSError) as failure:
                 error = failure
     outcome = Outcome(
         start=start,
@@ -155,19 +159,18 @@ async def _send(job: Job, reader: BatchReader, *, start: Checkpoint) -> Outcome:
 
 
 def _start(
-    job: Job, say: Callable[[str], None], *, data_set_id: str, compressed: bool
+    job: Job, say: Callable[[str], None], *, data_set_id: str, sent: Sent | None
 ) -> Checkpoint:
     """Where to start: where the last run ended, or at the beginning."""
-    if job.path is None or job.checkpoint is None:
+    if job.path is None or job.checkpoint is None or sent is None:
         return checkpoints.first(_NO_FILE, data_set_id=data_set_id)
     now = checkpoints.fingerprint(job.path, mapping=job.mapping)
     kept = None if job.from_start else checkpoints.load(job.checkpoint)
     if isinstance(kept, Checkpoint):
-        kept = checkpoints.fits(
-            kept, job.path, now=now, data_set_id=data_set_id, compressed=compressed
-        )
+        kept = checkpoints.fits(kept, now=now, data_set_id=data_set_id, sent=sent)
     if isinstance(kept, Checkpoint):
-        say(f"{job.name}: going on behind line {kept.place.line:,}")
+        if kept.place.line:
+            say(f"{job.name}: going on behind line {kept.place.line:,}")
         return kept
     if isinstance(kept, Mismatch):
         say(f"{job.name}: from the beginning, not where the last run ended: {kept.why}")
@@ -175,13 +178,14 @@ def _start(
 
 
 @contextmanager
-def _stop_on_signals(reader: BatchReader) -> Iterator[None]:
+def _stop_on_signals(reader: BatchReader, progress: View) -> Iterator[None]:
     """The first Ctrl-C ends the reading and waits for what is on its way; the second does not."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGINT, signal.SIGTERM)
 
     def stop() -> None:
         reader.stop()
+        progress.say("Waiting for what is on its way; Ctrl-C once more ends at once.")
         for number in signals:
             loop.remove_signal_handler(number)
 

@@ -5,14 +5,15 @@ refusals come out in the order of its lines. Knows no terminal.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
 from trackd.cli.files import checkpoint as checkpoints
 from trackd.cli.files.batches import Batch, BatchReader
-from trackd.cli.files.checkpoint import Checkpoint
+from trackd.cli.files.checkpoint import Checkpoint, Sent
 from trackd.cli.files.records import Fault, Record
 from trackd.cli.files.rejects import Rejects
 from trackd.client.scanner import Scanner
@@ -27,7 +28,10 @@ _OnTheirWay = asyncio.Queue[tuple[Batch, _Answer] | Exception | None]
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """What one run works with; `kept_at` is None where nothing can be gone on from."""
+    """What one run works with; `kept_at` is None where nothing can be gone on from.
+
+    sent: what was sent of the file; None as well.
+    """
 
     reader: BatchReader
     scanner: Scanner
@@ -35,24 +39,27 @@ class Sending:
     batches_in_flight_max: int
     timeout_ms: int
     kept_at: Path | None
+    sent: Sent | None
     on_settled: Callable[[Checkpoint, int], None]  # with the bytes of the file that were read
 
 
 class Ledger:
     """What is acknowledged so far, and the checkpoint that says so."""
 
-    def __init__(self, start: Checkpoint, *, rejects: Rejects, kept_at: Path | None) -> None:
+    def __init__(self, start: Checkpoint, sending: Sending) -> None:
         """Goes on from `start`."""
         self.now = start
-        self._rejects = rejects
-        self._kept_at = kept_at
+        self._rejects = sending.rejects
+        self._kept_at = sending.kept_at
+        self._sent = sending.sent
         self._kept = monotonic()
 
     def settle(self, batch: Batch, response: ingest_pb2.AppendEventsResponse) -> None:
         """Counts a batch and all before it as done."""
         refused = _refused(batch, response.rejections)
-        for record, fault, event_id in refused:
-            self._rejects.add(record, fault, event_id=event_id)
+        with _naming(self._rejects.path):
+            for record, fault, event_id in refused:
+                self._rejects.add(record, fault, event_id=event_id)
         self.now = replace(
             self.now,
             place=batch.end,
@@ -69,9 +76,22 @@ class Ledger:
     def keep(self) -> None:
         """Writes the checkpoint, after the refusals that it counts."""
         self._kept = monotonic()
-        self._rejects.flush()
-        if self._kept_at is not None:
+        with _naming(self._rejects.path):
+            self._rejects.flush()
+        if self._kept_at is None or self._sent is None:
+            return
+        self.now = replace(self.now, sent_sha256=self._sent.sha256(self.now))
+        with _naming(self._kept_at):
             checkpoints.save(self.now, self._kept_at)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Has a failure to write name what could not be written; a full disk does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 async def send(sending: Sending, *, start: Checkpoint) -> Checkpoint:
@@ -80,7 +100,7 @@ async def send(sending: Sending, *, start: Checkpoint) -> Checkpoint:
     Raises a TrackdError when the server does not take a batch in time, and what the reader raises,
     after what came before it is settled. In any case the checkpoint is kept.
     """
-    ledger = Ledger(start, rejects=sending.rejects, kept_at=sending.kept_at)
+    ledger = Ledger(start, sending)
     on_their_way: _OnTheirWay = asyncio.Queue()
     turns = asyncio.Semaphore(sending.batches_in_flight_max)
     try:

@@ -47,6 +47,9 @@ class View(Protocol):
     def show(self, now: Checkpoint, bytes_read: int) -> None:
         """Called after each settled batch."""
 
+    def say(self, text: str) -> None:
+        """Tells something on the way."""
+
 
 class Bar:
     """A bar with rate and time left."""
@@ -83,6 +86,10 @@ class Bar:
         told = f"{told_counts(now.counts)}  {rate:,.0f}/s"
         self._progress.update(self._task, completed=bytes_read, told=told)
 
+    def say(self, text: str) -> None:
+        """Above the bar."""
+        self._progress.console.print(text)
+
 
 class Lines:
     """A line now and then, for logs."""
@@ -115,7 +122,11 @@ class Lines:
         told = f"{self._name}: {told_counts(now.counts)}, {rate:,.0f}/s"
         if self._total:
             told += f", {bytes_read / self._total:.0%}, {self._left(bytes_read)} left"
-        typer.echo(told, err=True)
+        self.say(told)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        typer.echo(text, err=True)
 
     def _left(self, bytes_read: int) -> str:
         began, before = self._start
