@@ -38,16 +38,9 @@ def busy_desk(seed: int, *, write_back_events: int = 40) -> tuple[Desk, MemoryEn
     return desk, engine
 
 
-@pytest.mark.parametrize("in_turn", [0, 1_000_000])
 @pytest.mark.parametrize("seed", range(10))
-def test_what_was_not_written_back_is_made_again_to_the_byte(
-    seed: int, in_turn: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From the log after the checkpoint only, however often the start is interrupted; over rows
-    that are looked up, and over rows that are read in turn.
-    """
-    monkeypatch.setattr(replay, "_READ_IN_TURN", in_turn)
-    monkeypatch.setattr("trackd.store.statuses._TAKEN_IN_AT_A_TIME", 3)
+def test_what_was_not_written_back_is_made_again_to_the_byte(seed: int) -> None:
+    """From the log after the checkpoint only, however often the start is interrupted."""
     desk, engine = busy_desk(seed)
     checkpoint = replay.checkpoint_of(engine)
     assert 0 < checkpoint < desk.planner.position

@@ -1,13 +1,11 @@
 """The table of statuses: dirty, clean and forgotten rows read alike; what is on disk is current."""
 
-from collections.abc import Iterator
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trackd.store.errors import DataDamaged
 from trackd.store.keys import META_STATUS_CHECKPOINT, Table, position_key, position_of, status_key
 from trackd.store.memory_engine import MemoryEngine
 from trackd.store.planner import rows_of
@@ -55,39 +53,6 @@ def write_back(statuses: StatusTable, engine: MemoryEngine, position: int, rows_
     engine.write(rows_of(due))
     statuses.written_back(due)
     return len(due.keys)
-
-
-def test_many_rows_are_read_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that are wanted, as many as may stay; the others are looked up when they are needed."""
-    monkeypatch.setattr("trackd.store.statuses._TAKEN_IN_AT_A_TIME", 2)
-    engine = CountingEngine()
-    keys = sorted(status_key(f"SF{n:04}") for n in range(40))
-    engine.write([(Table.STATUS, [(key, row(key)) for key in keys])])
-    room = 10 * (len(row(keys[0])) + ROW_OVERHEAD_BYTES)
-    statuses = table(engine, cache_bytes=room)
-    statuses.fetch_in_turn(set(keys[::2]) | {A})
-    assert engine.asked == []
-    assert 4 <= len(statuses.rows) <= 10
-    assert all(key in keys[::2] for key in keys if key in statuses.rows)
-    assert [statuses.get(key) for key in keys] == [row(key) for key in keys]
-
-
-def test_rows_that_cannot_be_read_are_met_by_who_needs_them() -> None:
-    """A damage on disk does not keep the others away, and is no reason not to start."""
-
-    class Damaged(CountingEngine):
-        def scan_all(self, table: Table, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-            """See Engine."""
-            yield from list(super().scan_all(table, start))[:2]
-            raise DataDamaged("a block")
-
-    engine = Damaged()
-    keys = sorted([A, B, C])
-    engine.write([(Table.STATUS, [(key, row(key)) for key in keys])])
-    statuses = table(engine)
-    statuses.fetch_in_turn(set(keys))
-    assert [key in statuses.rows for key in keys] == [True, True, False]
-    assert statuses.get(keys[2]) == row(keys[2])
 
 
 def test_a_changed_row_is_read_at_once_and_written_later() -> None:

@@ -30,8 +30,6 @@ _compiled = compiled.load("trackd.store._planning")
 
 # Rows are looked up in one go for so many blocks of the log; bounds the memory of a recovery.
 _BLOCKS_AT_A_TIME = 64
-# A row that is read in turn with all others takes a fourth of the time of one that is looked up.
-_READ_IN_TURN = 4
 
 
 def checkpoint_of(engine: Engine) -> int:
@@ -67,30 +65,15 @@ def last_recorded_at_ms(engine: Engine) -> int:
 
 def replay(engine: Engine, statuses: StatusTable) -> int:
     """Brings the statuses up to date; returns how many log entries it took. Raises DataDamaged."""
-    start = position_key(statuses.checkpoint + 1)
-    _read_ahead(engine, statuses, start)
     blocks: list[tuple[int, bytes]] = []
     taken = 0
+    start = position_key(statuses.checkpoint + 1)
     for key, block in engine.scan_all(Table.LOG, start):
         blocks.append((position_of(key), block))
         if len(blocks) == _BLOCKS_AT_A_TIME:
             taken += _lay_over(engine, statuses, blocks)
             blocks = []
     return taken + _lay_over(engine, statuses, blocks)
-
-
-def _read_ahead(engine: Engine, statuses: StatusTable, start: bytes) -> None:
-    """Has the rows in memory that the log will be laid over, if that is quicker than to look each
-    up. What is missing afterwards is looked up.
-    """
-    waybills = waybill_count(engine)
-    if not _compiled or (last_position(engine) - statuses.checkpoint) * _READ_IN_TURN < waybills:
-        return
-    wanted: set[bytes] = set()
-    for _, block in engine.scan_all(Table.LOG, start):
-        wanted.update(_compiled.keys_of_block(block) or ())
-    if len(wanted) * _READ_IN_TURN >= waybills:
-        statuses.fetch_in_turn(wanted)
 
 
 def _lay_over(engine: Engine, statuses: StatusTable, blocks: list[tuple[int, bytes]]) -> int:

@@ -16,14 +16,12 @@ bring the rows up to date (replay.py).
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from trackd import compiled
 from trackd.store import rows as plain
 from trackd.store.engine import Engine
-from trackd.store.errors import DataDamaged
 from trackd.store.keys import Table
 from trackd.store.records import STATUS_HEAD, status_dirty_since
 
@@ -36,8 +34,6 @@ _MEAN_WEIGHT = 1 / 16
 # Rows that were dirtied again stay on the list of what to forget; it may be so many times longer
 # than the rows that may stay.
 _CLEAN_LIST_FACTOR = 2
-# Rows that are forgotten together where many are read.
-_TAKEN_IN_AT_A_TIME = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +103,10 @@ class StatusTable:
             for key, row in zip(missing, self._engine.get_many(Table.STATUS, missing), strict=True)
             if row is not None
         }
-        self._take_in(found)
-        return found
-
-    def fetch_in_turn(self, wanted: Set[bytes]) -> None:
-        """Takes the rows of these waybills in, out of all that are on disk, in their order.
-
-        As many of them as may stay. A row that cannot be read ends it: whoever needs one of those
-        that are left out meets that then.
-        """
-        found: dict[bytes, bytes] = {}
-        with suppress(DataDamaged):
-            for key, row in self._engine.scan_all(Table.STATUS):
-                if key in wanted:
-                    found[key] = row
-                    if len(found) == _TAKEN_IN_AT_A_TIME:
-                        self._take_in(found)
-                        found = {}
-        self._take_in(found)
-
-    def _take_in(self, found: dict[bytes, bytes]) -> None:
         if found:
             self.rows.update(found)
             self._cleaned(list(found), sum(map(len, found.values())))
+        return found
 
     def put(
         self, changed: Mapping[bytes, bytes], dirtied: list[bytes], first_position: int
