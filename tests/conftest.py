@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from grpc import aio
 from hypothesis import settings
 
 from tests.harness.loops import loops
@@ -20,6 +21,10 @@ settings.load_profile("house")
 # A shell has what it starts in the background ignore Ctrl-C, and what tests start would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# gRPC ends its poller with the last channel of a process, and waits for ever if a call of a loop that
+# was closed is still under way; so there is always one more.
+aio.init_grpc_aio()
 
 # The folders of the long campaigns.
 _LONG = {"faults", "cluster"}
