@@ -22,8 +22,8 @@ settings.load_profile("house")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# gRPC ends its poller with the last channel of a process, and waits for ever if a call of a loop that
-# was closed is still under way; so there is always one more.
+# gRPC ends its poller with the last channel of a process, and waits for ever if a call of a loop
+# that was closed is still under way; so there is always one more.
 aio.init_grpc_aio()
 
 # The folders of the long campaigns.
