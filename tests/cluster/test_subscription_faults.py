@@ -20,6 +20,7 @@ from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound
 from tests.harness.scans import waybills_of
 from tests.harness.seeds import seeded
+from tests.harness.server import ServerProcess
 from tests.harness.workers import (
     health,
     kept_down,
@@ -110,17 +111,24 @@ async def test_a_stop_with_consumers_at_both_workers_forgets_nothing(serve: Serv
     await expect_all_seen(server.grpc, crew)
 
 
+async def _subscribed(
+    server: ServerProcess, name: str, numbers: list[str]
+) -> tuple[list[str], dict[int, int]]:
+    """A start, a subscription, a scan of each; the workers' own addresses and processes."""
+    await asyncio.to_thread(server.start)
+    doors = await asyncio.to_thread(own_addresses, server)
+    await subscribe(doors[1], name)
+    await asyncio.to_thread(append, server.grpc, numbers)
+    return doors, await asyncio.to_thread(worker_pids, server)
+
+
 async def test_a_worker_that_is_told_to_stop_lets_its_consumers_go_in_order(
     serve: Serve,
 ) -> None:
     """They are told to come back, and nothing that they or its partitions had counts as tried."""
     server = serve(*_FLAGS, start=False)
-    await asyncio.to_thread(server.start)
-    doors = await asyncio.to_thread(own_addresses, server)
     numbers = waybills_of("LEAVE", 20)
-    await subscribe(doors[1], "leaving")
-    await asyncio.to_thread(append, server.grpc, numbers)
-    old = await asyncio.to_thread(worker_pids, server)
+    doors, old = await _subscribed(server, "leaving", numbers)
     async with Consumer(doors[1], "leaving", options=_ALL) as consumer:
         deliveries = aiter(consumer)
         assert {(await anext(deliveries)).attempt for _ in numbers} == {1}
@@ -139,12 +147,8 @@ async def test_a_worker_that_stops_in_the_midst_of_a_message_to_the_leader_leave
 ) -> None:
     """What is being handed on then is handed on first; nothing that was given out was tried."""
     server = serve(*_FLAGS, start=False)
-    await asyncio.to_thread(server.start)
-    doors = await asyncio.to_thread(own_addresses, server)
     numbers = waybills_of("MIDST", 20)
-    await subscribe(doors[1], "leaving")
-    await asyncio.to_thread(append, server.grpc, numbers)
-    old = await asyncio.to_thread(worker_pids, server)
+    doors, old = await _subscribed(server, "leaving", numbers)
     async with grpc.aio.insecure_channel(doors[1]) as channel:
         call: Any = FeedServiceStub(channel).ConsumeChanges()
         await call.write(

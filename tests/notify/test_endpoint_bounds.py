@@ -1,13 +1,12 @@
 """Endpoints and subscriptions: how many there may be, what is whose, and which filters are none."""
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.harness.server import ServerProcess
-from tests.notify.stage import Stage, stage_of
+from tests.notify.stage import Stage
 from trackd.client.errors import InvalidRequest, TrackdError
 from trackd.client.subscriber import Subscriber
 from trackd.client.subscriptions import Subscriptions
@@ -25,15 +24,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     yield started.start()
     assert started.stop() == 0
-
-
-@pytest.fixture
-async def stage(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Stage]:
-    """The server, with no endpoint before and after."""
-    async with stage_of(server, tmp_path) as made:
-        yield made
-        for endpoint in await made.notifications.list():
-            await made.notifications.delete(endpoint.id)
 
 
 def webhook(**more: Any) -> pb.Endpoint:

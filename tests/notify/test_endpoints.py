@@ -1,7 +1,7 @@
 """NotificationService: what an endpoint may be, what is kept of it, and its delivery log."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     yield started.start()
     assert started.stop() == 0
-
-
-@pytest.fixture
-async def stage(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Stage]:
-    """The server, with no endpoint before and after."""
-    async with stage_of(server, tmp_path) as made:
-        yield made
-        for endpoint in await made.notifications.list():
-            await made.notifications.delete(endpoint.id)
 
 
 def webhook(**more: object) -> pb.Endpoint:

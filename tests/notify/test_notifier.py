@@ -33,15 +33,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     assert started.stop() == 0
 
 
-@pytest.fixture
-async def stage(server: ServerProcess, tmp_path: Path) -> AsyncIterator[Stage]:
-    """The server as a test has it for itself: no endpoint is left when it is over."""
-    async with stage_of(server, tmp_path) as made:
-        yield made
-        for endpoint in await made.notifications.list():
-            await made.notifications.delete(endpoint.id)
-
-
 def files_with(text: bytes, directory: Path) -> list[Path]:
     """The files under a directory in which a text stands."""
     files = [file for file in directory.rglob("*") if file.is_file()]
