@@ -1,10 +1,11 @@
 """The rows that trackd writes, written without trackd: what the engine alone can take.
 
-`python -m bench.bare_store record FILE` lets a partition take a load in process, and writes each
-commit's rows to a file as they were handed to the engine. `replay FILE` writes the same batches
-into an empty engine with the same options, with a flush of the log after each, and prints as JSON
-how long and how much CPU it took. They are two processes, so that the second one's CPU is the
-engine's. This is the only file of the bench that knows the server's rooms.
+`python -m bench.bare_store record FILE` lets a partition take a load in process, and writes the
+rows that it hands to the engine to a file, each commit's together with those that were written back
+since the one before. `replay FILE` writes the same batches into an empty engine with the same
+options, all through its log, with a flush of the log after each, and prints as JSON how long and
+how much CPU it took. They are two processes, so that the second one's CPU is the engine's. This is
+the only file of the bench that knows the server's rooms.
 """
 
 import argparse
@@ -16,12 +17,13 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from bench.batches import BatchMaker, Mix
 from trackd.partition import Partition, PartitionOptions
 from trackd.settings import Settings
-from trackd.store.engine import EngineOptions, RocksEngine, Rows, SharedCache
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.engine_contract import Rows
 from trackd.store.errors import StorageFailed, WriteStalled
 from trackd.store.keys import Table
 from trackd.wire.scans import ScanReader
@@ -36,12 +38,23 @@ class RecordingEngine(RocksEngine):
 
     recording: BinaryIO | None = None
 
+    def __init__(self, *options: Any) -> None:
+        super().__init__(*options)
+        self._written_back: list[tuple[str, list[tuple[bytes, bytes | None]]]] = []
+
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
         """See Engine."""
-        rows = [(table, list(rows)) for table, rows in batch]
-        super().write(rows)
+        super().write(batch)
+        rows = [(table.value, list(rows)) for table, rows in batch]
         if self.recording:
-            marshal.dump([(table.value, these) for table, these in rows], self.recording)
+            marshal.dump([*self._written_back, *rows], self.recording)
+        self._written_back = []
+
+    def write_unlogged(self, batch: Sequence[tuple[Table, Rows]]) -> int:
+        """See Engine."""
+        number = super().write_unlogged(batch)
+        self._written_back += [(table.value, list(rows)) for table, rows in batch]
+        return number
 
     def flush_wal(self) -> None:
         """Nothing here has to last."""

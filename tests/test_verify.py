@@ -317,7 +317,6 @@ _OTHER_VALUES: dict[str, Any] = {
     "newest": bytes(ORDER_LENGTH),
     "last": bytes(ORDER_LENGTH),
     "updated_at_ms": 1,
-    "dirty_since": 1 << 40,
     "position": 1,
     "facility": b"NOWHERE",
     "last_event": b"",

@@ -19,15 +19,16 @@ from trackd.feed.snapshot import SnapshotScan
 from trackd.store import failpoint, rebuild, replay
 from trackd.store.commit_figures import CommitFigures
 from trackd.store.committer import Committer
-from trackd.store.engine import Engine
+from trackd.store.engine_contract import Engine
 from trackd.store.errors import DataBehind, StorageFailed, WrongData
-from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table, events_prefix
+from trackd.store.keys import META_IDENTITY, ORDER_LENGTH, Table
 from trackd.store.mark import DurableMark
 from trackd.store.pages import Page, page_of
 from trackd.store.planner import Planner, ScanTuple, Verdict
 from trackd.store.records import status_position
 from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
+from trackd.store.timelines import Timelines
 from trackd.turns import Turns
 
 
@@ -61,6 +62,7 @@ class Partition:
         engine: Engine,
         mark: DurableMark,
         statuses: StatusTable,
+        timelines: Timelines,
         committer: Committer,
         feed: PartitionFeed,
         replayed_events: int,
@@ -69,6 +71,7 @@ class Partition:
         self._path = path
         self.engine = engine
         self.statuses = statuses
+        self._timelines = timelines
         self.committer = committer
         self.feed = feed
         self.replayed_events = replayed_events
@@ -105,28 +108,14 @@ class Partition:
             refuse_if_behind(number, engine, mark.read())
         _check_identity(engine, f"{data_set_id}/{number}")
         engine.flush_wal()
-        feed = _feed_of(engine, f"{data_set_id}/{number}.", options.feed_memory_bytes)
-        mark.reset(feed.newest_position)
-        statuses = StatusTable(
-            engine,
-            cache_bytes=options.status_cache_bytes,
-            write_back_events=options.write_back_events,
-            checkpoint=replay.checkpoint_of(engine),
-            presized=True,
-        )
+        statuses = _statuses_of(engine, options)
         replayed_events = replay.replay(engine, statuses)
-        planner = Planner(
-            engine,
-            statuses,
-            position=feed.newest_position,
-            recorded_at_ms=replay.last_recorded_at_ms(engine),
-            waybills=replay.waybill_count(engine),
-            waybill_events_max=options.waybill_events_max,
-            write_back_rows_max=2 * options.commit_events_max,
-        )
+        timelines = Timelines(engine, statuses.ahead)
+        feed = _feed_of(engine, timelines, f"{data_set_id}/{number}.", options.feed_memory_bytes)
+        mark.reset(feed.newest_position)
         committer = Committer(
             engine,
-            planner,
+            _planner_of(engine, statuses, options),
             statuses,
             mark,
             commit_events_max=options.commit_events_max,
@@ -142,6 +131,7 @@ class Partition:
             engine=engine,
             mark=mark,
             statuses=statuses,
+            timelines=timelines,
             committer=committer,
             feed=feed,
             replayed_events=replayed_events,
@@ -218,23 +208,16 @@ class Partition:
         StorageFailed.
         """
         row = self.statuses.get(key)
-        while row and status_position(row) > self.committer.written_position:
-            # A stall, or a failure: the status is ahead of the tables.
-            await self.committer.durable(status_position(row))
-            row = self.statuses.get(key)
         if row is None:
             return None
-        prefix = events_prefix(key)
         if newest_first:
             # The engine only scans forward, and a waybill's events are bounded.
-            rows = list(self.engine.scan_prefix(Table.EVENTS, prefix))
+            rows = list(self._timelines.rows(key))
             found = (row for row in reversed(rows) if after is None or row[0] < key + after)
             page = page_of(found, rows_max=limit, bytes_max=bytes_max)
         else:
             start = b"" if after is None else key + after + b"\0"
-            page = self.engine.read_page(
-                Table.EVENTS, prefix, start, rows_max=limit, bytes_max=bytes_max
-            )
+            page = self._timelines.page(key, start, rows_max=limit, bytes_max=bytes_max)
         # Waited for after the scan, so that the scan holds nothing that is not waited for.
         await self.committer.durable(status_position(row))
         return _timeline_page(row, page)
@@ -254,9 +237,8 @@ class Partition:
         row = self.status_now(key)
         if row is None:
             return None
-        # The row counts every event that was planned, so those in the engine are durable, too.
-        prefix = events_prefix(key)
-        page = self.engine.read_page(Table.EVENTS, prefix, rows_max=limit, bytes_max=bytes_max)
+        # The row counts every event that was planned, so all that is read is durable, too.
+        page = self._timelines.page(key, rows_max=limit, bytes_max=bytes_max)
         return _timeline_page(row, page)
 
     def watched(self) -> WatchedPartition:
@@ -272,10 +254,12 @@ class Partition:
 
         async def write_back(position: int) -> None:
             committer = self.committer
-            while self.statuses.checkpoint < position and not committer.space_is_low:
+            while self.statuses.written_position < position and not committer.space_is_low:
                 if not committer.write_back():
-                    return
+                    break
                 await asyncio.sleep(0)
+            if not committer.space_is_low:
+                await committer.keep()
 
         return LogRetention(self.engine, self.feed, self.statuses, kept, write_back=write_back)
 
@@ -308,6 +292,8 @@ class Partition:
             "log_bytes": self.feed.log_bytes,
             "feed_memory_bytes": self.feed.memory_bytes,
             "dirty_statuses": self.statuses.dirty_count,
+            "ahead_events": self.statuses.ahead.count,
+            "ahead_bytes": self.statuses.ahead.size,
             "status_cache_bytes": self.statuses.cached_bytes,
             **{f"engine_{name}": value for name, value in self.engine.figures().items()},
         }
@@ -358,10 +344,36 @@ def refuse_if_behind(number: int, engine: Engine, acknowledged: int | None) -> N
         )
 
 
-def _feed_of(engine: Engine, position_prefix: str, memory_bytes: int) -> PartitionFeed:
+def _statuses_of(engine: Engine, options: PartitionOptions) -> StatusTable:
+    """The statuses as the tables of an engine have them."""
+    return StatusTable(
+        engine,
+        cache_bytes=options.status_cache_bytes,
+        write_back_events=options.write_back_events,
+        checkpoint=replay.checkpoint_of(engine),
+        presized=True,
+    )
+
+
+def _planner_of(engine: Engine, statuses: StatusTable, options: PartitionOptions) -> Planner:
+    """Who goes on behind the log that an engine holds."""
+    return Planner(
+        engine,
+        statuses,
+        position=replay.last_position(engine),
+        recorded_at_ms=replay.last_recorded_at_ms(engine),
+        waybills=replay.waybill_count(engine),
+        waybill_events_max=options.waybill_events_max,
+    )
+
+
+def _feed_of(
+    engine: Engine, timelines: Timelines, position_prefix: str, memory_bytes: int
+) -> PartitionFeed:
     """The feed of everything that an engine holds, which is durable."""
     return PartitionFeed(
         engine,
+        timelines.get,
         position_prefix=position_prefix,
         oldest_position=replay.log_floor(engine),
         newest_position=replay.last_position(engine),

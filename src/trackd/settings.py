@@ -172,16 +172,17 @@ class Settings(ProcessSettings):
     )
 
     status_cache_bytes: Annotated[Size, _within(MIB, TIB)] = _setting(
-        ByteSize(256 * MIB),
+        ByteSize(384 * MIB),
         MEMORY,
         "Memory for hot statuses, all partitions together; beyond it the coldest is read from"
         " disk again.",
     )
     write_back_events_max: int = _setting(
-        1_000_000,
+        800_000,
         MEMORY,
-        "Events, all partitions together, whose statuses are not yet written back to disk; beyond"
-        " it they are. It bounds what the start after a crash has to lay over them again.",
+        "Events, all partitions together, within which timelines and statuses are written back from"
+        " memory behind the log. It bounds what is in memory only, and with what memtables hold the"
+        " start after a crash.",
         ge=1_000,
         le=1_000_000_000,
     )

@@ -2,59 +2,45 @@
 
 One partition after the other, and of a partition a part of the waybills at a time, so that memory
 stays bounded. Changes nothing, and needs no right to: what is found can still be looked at, and
-saved. Holds every waybill's status against two tellers that know nothing of
-each other: the fold of its timeline, and its entries in the log from the first one on. Nothing here
-knows who asks, or how findings are shown.
+saved. What a waybill must be is judged in judgement.py. Nothing here knows who asks, or how
+findings are shown.
 """
 
 import heapq
 import itertools
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
-from xxhash import xxh3_64_intdigest
-
-from trackd.domain.fold import fold
 from trackd.finding import Finding, Kind, Progress
+from trackd.judgement import UNREADABLE, Judge, Told, Waybill, name_of
 from trackd.store import records, replay
+from trackd.store.ahead import SLOT_BITS, SLOTS, slot_of
 from trackd.store.at_rest import links_to
 from trackd.store.data_directory import DataDirectory
-from trackd.store.engine import Engine, EngineOptions, RocksEngine, SharedCache
-from trackd.store.errors import DataDamaged, StoreError, WrongData
-from trackd.store.events import fold_event, parse_event
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.engine_contract import Engine
+from trackd.store.errors import StoreError, WrongData
+from trackd.store.events import parse_event
 from trackd.store.keys import (
     HASH_LENGTH,
     META_IDENTITY,
     Table,
-    event_order,
-    partition_of,
     position_of,
     split_event_key,
     status_key,
-    waybill_of_status_key,
 )
 from trackd.store.mark import read_mark
-from trackd.store.records import LogEntry, StatusRow
+from trackd.store.pages import Row, merged
 from trackd.store.statuses import StatusTable
-from trackd.v1.event_pb2 import ScanEvent
+from trackd.store.timelines import Timelines
 
 # The log is read once for so many waybills; about 500 bytes of memory each.
 WAYBILLS_AT_A_TIME = 500_000
 _PROGRESS_EVERY = 20_000
 _CACHE_BYTES = 32 << 20
 _HASHES = 1 << 64
-# What comes of bytes that are not what they should be.
-_UNREADABLE = (StoreError, struct.error, LookupError, ValueError)
-
-# Parts of a status: its meaning, what else follows from the timeline, and what only the log knows.
-_MEANING = ("milestone", "flags", "last")
-_OF_TIMELINE = ["course", "event_count", "first_event_at_ms", "newest", "facility", "last_event"]
-_OF_LOG = ["announced", "updated_at_ms", "position", "fingerprints"]
-
 
 Report = Iterator[Finding | Progress]
 
@@ -105,16 +91,6 @@ def _verify_partition(number: int, directory: DataDirectory, waybills_at_a_time:
             yield item.seen_through(links, path) if isinstance(item, Finding) else item
 
 
-@dataclass(slots=True)
-class _Told:
-    """What the log tells of a waybill: the row after its last entry, and a sum over its events."""
-
-    row: StatusRow | None = None
-    content: int = 0
-    # Its first entries are not kept any more: only what does not build on them can be judged.
-    is_partial: bool = False
-
-
 class PartitionCheck:
     """The check of one partition, whose engine is open and at rest."""
 
@@ -135,10 +111,12 @@ class PartitionCheck:
         self._acknowledged = acknowledged
         self._waybills_at_a_time = waybills_at_a_time
         self._floor = replay.log_floor(engine)
+        self._judge = Judge(number, partition_count=partition_count, log_floor=self._floor)
         self._last_position = 0
         # Whether the log could be read to its end; without it only timelines can be judged.
         self._log_is_whole = True
         self._statuses: StatusTable | None = None
+        self._timelines: Timelines
         # Whether every event and status could be read, and how many waybills had events.
         self._tables_are_whole = True
         self._waybills_found = 0
@@ -185,7 +163,7 @@ class PartitionCheck:
                     low, high = sorted((before + 1, first))
                     yield self._finding(Kind.GAP, f"positions {low} to {high - 1}", kind)
                 self._last_position = last
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             yield self._damaged_log(self._last_position, error)
 
     def _damaged_log(self, after: int, error: Exception) -> Finding:
@@ -208,11 +186,12 @@ class PartitionCheck:
             message = f"is {checkpoint}, but the log ends at {self._last_position}"
             yield self._finding(Kind.DERIVED, "status checkpoint", message)
         statuses = StatusTable(
-            self._engine, cache_bytes=0, write_back_events=0, checkpoint=checkpoint
+            self._engine, cache_bytes=0, write_back_events=1, checkpoint=checkpoint
         )
+        self._timelines = Timelines(self._engine, statuses.ahead)
         try:
             replay.replay(self._engine, statuses)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             if self._log_is_whole:
                 yield self._damaged_log(checkpoint, error)
             return
@@ -221,18 +200,23 @@ class PartitionCheck:
     # Waybill by waybill: those whose hash is first or greater and below end.
 
     def _waybills(self, first: int, end: int) -> Report:
-        told: dict[bytes, _Told] = {}
+        told: dict[bytes, Told] = {}
         if self._log_is_whole:
             yield from self._read_log(first, end, told)
         done = 0
         try:
-            for key, events, row in self._joined(first, end):
-                self._waybills_found += bool(events)
-                yield from self._waybill(key, events, row, told.pop(key, None))
-                if (done % _PROGRESS_EVERY) + len(events) >= _PROGRESS_EVERY:
+            for waybill in self._joined(first, end):
+                self._waybills_found += bool(waybill.events)
+                yield from self._judge.waybill(
+                    waybill,
+                    told.pop(waybill.key, None),
+                    by_log=self._log_is_whole,
+                    by_status=self._statuses is not None,
+                )
+                if (done % _PROGRESS_EVERY) + len(waybill.events) >= _PROGRESS_EVERY:
                     yield self._progress("events", done)
-                done += len(events)
-        except _UNREADABLE as error:
+                done += len(waybill.events)
+        except UNREADABLE as error:
             self._tables_are_whole = False
             message = f"events or statuses cannot be read on: {error}"
             yield self._finding(Kind.DAMAGED, f"after {done} events", message)
@@ -240,9 +224,9 @@ class PartitionCheck:
         for key, entry in told.items():
             if self._log_is_whole and entry.row:
                 message = f"the log has {entry.row.event_count} events, the events table none"
-                yield self._finding(Kind.MISMATCH, _waybill(key), message)
+                yield self._finding(Kind.MISMATCH, name_of(key), message)
 
-    def _read_log(self, first: int, end: int, told: dict[bytes, _Told]) -> Report:
+    def _read_log(self, first: int, end: int, told: dict[bytes, Told]) -> Report:
         position = 0
         try:
             for block_key, block in self._engine.scan_all(Table.LOG):
@@ -251,147 +235,44 @@ class PartitionCheck:
                     event = parse_event(entry.event)
                     key = status_key(event.waybill_number)
                     if first <= int.from_bytes(key[:HASH_LENGTH], "big") < end:
-                        yield from self._tell(key, entry, event, told.setdefault(key, _Told()))
+                        mine = told.setdefault(key, Told())
+                        yield from self._judge.entry(key, entry, event, mine, self._timelines.get)
                     if position % _PROGRESS_EVERY == 0:
                         yield self._progress("log", position)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             yield self._damaged_log(position, error)
 
-    def _tell(self, key: bytes, entry: LogEntry, event: ScanEvent, told: _Told) -> Report:
-        before = told.row or records.NO_STATUS
-        said = (entry.event_count - 1, entry.milestone_before, entry.flags_before)
-        if told.row is None and self._floor > 1 and entry.event_count > 1:
-            told.is_partial = True
-        elif said != (before.event_count, before.milestone, before.flags):
-            message = f"position {entry.position} does not follow from the entry before it"
-            yield self._finding(Kind.DERIVED, _waybill(key), message)
-        order = event_order(event.occurred_at_ms, event.code, event.event_id)
-        stored = entry.event + records.recorded_at_suffix(entry.recorded_at_ms)
-        told.content = (told.content + xxh3_64_intdigest(order + stored)) % _HASHES
-        try:
-            told.row = replay.row_after(self._engine, before, entry, event, key)
-        except DataDamaged as error:
-            yield self._finding(Kind.MISMATCH, _waybill(key), str(error))
-
-    def _joined(
-        self, first: int, end: int
-    ) -> Iterator[tuple[bytes, list[tuple[bytes, bytes]], bytes | None]]:
-        """Key, events as (order, bytes), and row on disk of every waybill that has either."""
+    def _joined(self, first: int, end: int) -> Iterator[Waybill]:
+        """Every waybill that has events or a status, as they are served, from the log as well."""
         start = first.to_bytes(HASH_LENGTH, "big")
 
         def within(row: tuple[bytes, bytes]) -> bool:
             return int.from_bytes(row[0][:HASH_LENGTH], "big") < end
 
-        stored = itertools.takewhile(within, self._engine.scan_all(Table.EVENTS, start))
+        table = itertools.takewhile(within, self._engine.scan_all(Table.EVENTS, start))
+        stored = merged(table, self._ahead(first, end))
         rows = itertools.takewhile(within, self._engine.scan_all(Table.STATUS, start))
         events = ((*split_event_key(key), value) for key, value in stored)
         statuses = ((key, b"", value) for key, value in rows)
-        merged = heapq.merge(events, statuses, key=itemgetter(0))
-        for key, group in itertools.groupby(merged, itemgetter(0)):
+        both = heapq.merge(events, statuses, key=itemgetter(0))
+        for key, group in itertools.groupby(both, itemgetter(0)):
             timeline, row = [], None
             for _, order, value in group:
                 if order:
                     timeline.append((order, value))
                 else:
                     row = value
-            yield key, timeline, row
-
-    def _waybill(
-        self, key: bytes, events: list[tuple[bytes, bytes]], row: bytes | None, told: _Told | None
-    ) -> Report:
-        """Everything that is wrong with one waybill."""
-        where = _waybill(key)
-        try:
-            parsed = [(order, parse_event(value), value) for order, value in events]
             if self._statuses:
-                yield from self._written_back(where, row)
                 row = self._statuses.rows.get(key, row)
-            status = records.decode_status(row) if row else None
-        except _UNREADABLE as error:
-            yield self._finding(Kind.DAMAGED, where, str(error))
-            return
-        yield from self._events_in_place(key, parsed)
-        if self._log_is_whole:
-            content = sum(xxh3_64_intdigest(order + value) for order, value in events) % _HASHES
-            yield from self._in_the_log(where, len(events), content, told)
-        if not self._statuses:
-            return
-        if status is None or not events:
-            missing = "a status but no events" if status else "events but no status"
-            yield self._finding(Kind.STATUS, where, f"has {missing}")
-            return
-        folded = _folded(parsed)
-        yield from self._differences(Kind.STATUS, where, status, folded, _MEANING)
-        yield from self._differences(Kind.DERIVED, where, status, folded, _OF_TIMELINE)
-        if told and told.row and self._log_is_whole:
-            names = ["position"] if told.is_partial else _OF_LOG
-            yield from self._differences(Kind.DERIVED, where, status, told.row._asdict(), names)
+            yield Waybill(key, timeline, row)
 
-    def _written_back(self, where: str, row: bytes | None) -> Report:
-        """A row that says that it is ahead of the disk is never written to disk."""
-        if row and self._statuses:
-            dirty_since = records.decode_status(row).dirty_since
-            if dirty_since > self._statuses.checkpoint:
-                message = f"dirty_since is {dirty_since}, after the status checkpoint"
-                yield self._finding(Kind.DERIVED, where, message)
-
-    def _events_in_place(self, key: bytes, events: list[tuple[bytes, ScanEvent, bytes]]) -> Report:
-        where, seen = _waybill(key), set()
-        if events and partition_of(key, self._partition_count) != self._number:
-            owner = partition_of(key, self._partition_count)
-            yield self._finding(Kind.FOREIGN, where, f"belongs to partition {owner}")
-        for order, event, _ in events:
-            own = event_order(event.occurred_at_ms, event.code, event.event_id)
-            if (status_key(event.waybill_number), own) != (key, order):
-                message = f"event {event.event_id!r} stands under a key that is not its own"
-                yield self._finding(Kind.FOREIGN, where, message)
-            if event.event_id in seen:
-                yield self._finding(Kind.REPEAT, where, f"has event {event.event_id!r} twice")
-            seen.add(event.event_id)
-
-    def _in_the_log(self, where: str, count: int, content: int, told: _Told | None) -> Report:
-        if told is None and self._floor > 1:
-            return
-        logged = told.row.event_count if told and told.row else 0
-        if logged != count:
-            message = f"the log has {logged} events, the events table {count}"
-            yield self._finding(Kind.MISMATCH, where, message)
-        elif told and not told.is_partial and told.content != content:
-            yield self._finding(Kind.MISMATCH, where, "the log's events are not those of the table")
-
-    def _differences(
-        self,
-        kind: Kind,
-        where: str,
-        status: StatusRow,
-        expected: dict[str, object],
-        names: Sequence[str],
-    ) -> Report:
-        for name in names:
-            if getattr(status, name) != expected[name]:
-                message = f"{name} is {getattr(status, name)!r}, should be {expected[name]!r}"
-                yield self._finding(kind, where, message)
-
-
-def _folded(events: list[tuple[bytes, ScanEvent, bytes]]) -> dict[str, object]:
-    """The parts of a status that follow from a timeline, by their names in StatusRow."""
-    folded = fold([fold_event(order, event) for order, event, _ in events])
-    event, value = next((event, value) for order, event, value in events if order == folded.last)
-    return {
-        "milestone": folded.milestone,
-        "flags": folded.flags,
-        "last": folded.last,
-        "course": int(folded.course),
-        "event_count": len(events),
-        "first_event_at_ms": min(event.occurred_at_ms for _, event, _ in events),
-        "newest": events[-1][0],
-        "facility": event.facility_code.encode(),
-        "last_event": value,
-    }
-
-
-def _waybill(key: bytes) -> str:
-    try:
-        return f"waybill {waybill_of_status_key(key)}"
-    except UnicodeDecodeError:
-        return f"key {key.hex()}"
+    def _ahead(self, first: int, end: int) -> Iterator[Row]:
+        """The events that only the log has yet, of waybills whose hash is in that range."""
+        slot = slot_of(first.to_bytes(HASH_LENGTH, "big"))
+        while self._statuses and slot < SLOTS:
+            rows, _, slot = self._statuses.ahead.take(slot, 1, 0)
+            for row in rows:
+                if first <= int.from_bytes(row[0][:HASH_LENGTH], "big") < end:
+                    yield row
+            if slot << (64 - SLOT_BITS) >= end:
+                break

@@ -76,6 +76,7 @@ async def home(number: int) -> Home:
     newest = office.committer.durable_position
     feed = PartitionFeed(
         office.engine,
+        office.desk.timelines.get,
         position_prefix=f"set/{number}.",
         oldest_position=1,
         newest_position=newest,

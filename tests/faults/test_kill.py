@@ -1,23 +1,34 @@
 """Rows 1 and 2: the process dies, at a random instant and at every named point."""
 
 import asyncio
+import contextlib
 import random
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Serve
 from tests.harness.fleet import Fleet
 from tests.harness.ledger import Ledger
-from tests.harness.oracle import expect_sound, read_back
+from tests.harness.oracle import expect_sound, findings, read_back
 from tests.harness.seeds import seeded
-from trackd.store import failpoint
+from tests.harness.server import TINY_ENGINE
+from trackd.finding import Kind
+from trackd.store import failpoint, records, replay
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.events import parse_event
+from trackd.store.keys import Table, position_of, status_key
 
 _LOAD_S_MAX = 0.5
 _OLD_WAYBILLS = 300
 _VERIFY_EVERY = 5
 # A short window makes statuses be written back while scans come in.
 _FLAGS = ("--partitions", "2", "--write-back-events-max", "2000")
+
+_CHECKPOINT = 'trackd_store_status_checkpoint{partition="0"}'
+_LOOK_INTERVAL_S = 0.05
 
 # Reached for every commit, and only on the way out.
 _IN_COMMITS = ("before_write", "after_write", "after_flush", "before_ack")
@@ -62,6 +73,48 @@ async def test_a_thousand_kills_lose_nothing_acknowledged(serve: Serve) -> None:
     rng = seeded("kill, long")
     for _ in range(50):
         await _killed_again_and_again(serve, rng, rounds=20)
+
+
+async def test_a_check_sees_what_the_tables_lack_of_what_they_had_at_a_kill(serve: Serve) -> None:
+    """Killed with a part of the tables on disk, and more of them in the log: all is well.
+
+    Until an event is taken out of the part that is to be on disk, of which the log says the rest.
+    """
+    ledger = Ledger()
+    server = serve("--partitions", "1", "--write-back-events-max", "1000", env=TINY_ENGINE)
+    fleet = Fleet("CHECK", ledger, seeded("check"))
+    async with fleet.at_work(server.grpc):
+        kept = 0.0
+        while not kept:
+            await asyncio.sleep(_LOOK_INTERVAL_S)
+            kept = (await asyncio.to_thread(server.scrape))[_CHECKPOINT]
+        server.kill()
+    expect_sound(server.data)
+    with _opened(server.data) as engine:
+        checkpoint = replay.checkpoint_of(engine)
+        assert 0 < checkpoint < replay.last_position(engine)
+        logged = [
+            replay.event_row(status_key(event.waybill_number), entry, event)[0]
+            for key, block in engine.scan_all(Table.LOG)
+            for entry in records.decode_block(position_of(key), block)
+            for event in [parse_event(entry.event)]
+        ]
+        stored = {key for key, _ in engine.scan_all(Table.EVENTS)}
+        assert set(logged[:checkpoint]) <= stored < set(logged)
+        engine.write([(Table.EVENTS, [(logged[checkpoint // 2], None)])])
+        engine.flush_wal()
+    # Damage if a later entry of the log refers to it.
+    assert {finding.kind for finding in findings(server.data)} & {Kind.MISMATCH, Kind.DAMAGED}
+
+
+@contextlib.contextmanager
+def _opened(data: Path) -> Iterator[RocksEngine]:
+    """The engine of the only partition, with nothing replayed."""
+    engine = RocksEngine(data / "partition-0000", EngineOptions(), SharedCache(1 << 20))
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 async def _die_at_every_point(serve: Serve, rng: random.Random, rounds: int) -> None:

@@ -17,11 +17,10 @@ from tests.harness.fleet import OWN_CONNECTION, Fleet, FleetOptions
 from tests.harness.ledger import Ledger
 from tests.harness.oracle import expect_sound, read_back
 from tests.harness.seeds import seeded
-from tests.harness.server import ServerProcess
+from tests.harness.server import TINY_ENGINE, ServerProcess
 from trackd.v1.tracking_pb2 import GetStatusRequest
 from trackd.v1.tracking_pb2_grpc import TrackingServiceStub
 
-_TINY_ENGINE = str(Path(__file__).parents[1] / "harness" / "tiny_engine")
 _IN_FLIGHT_MAX = 8  # batches of a stream that the server may read ahead
 # In order, as from real scanners: a late scan takes the server's time, which is not the question.
 _OPTIONS = FleetOptions(
@@ -36,6 +35,7 @@ _HELD_UP_SHARE = 0.25
 _LOOK_INTERVAL_S = 0.2
 _QUEUED = "trackd_store_queued_events"
 _STALLS = "trackd_store_stalls_total"
+_WRITE_BACK_SOON = "1000"
 
 
 class _Watch:
@@ -81,8 +81,10 @@ async def _expect_an_unhindered_loop(
 ) -> None:
     ledger = Ledger()
     faults = StorageFaults(folder / "faults")
-    env = {**faults.env, **({"PYTHONPATH": _TINY_ENGINE} if tiny_engine else {})}
-    flags = ("--partitions", "2", "--stream-batches-in-flight-max", str(_IN_FLIGHT_MAX))
+    env = {**faults.env, **(TINY_ENGINE if tiny_engine else {})}
+    flags = ["--partitions", "2", "--stream-batches-in-flight-max", str(_IN_FLIGHT_MAX)]
+    if tiny_engine:
+        flags += ["--write-back-events-max", _WRITE_BACK_SOON]  # as much as is written to the log
     server = serve(*flags, env=env)
     fleet = Fleet("SLOW", ledger, rng, _OPTIONS)
     async with fleet.at_work(server.grpc):

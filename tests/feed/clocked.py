@@ -94,6 +94,13 @@ class Clocked:
         """The status of one of the journeys."""
         return self.partition.statuses.get(status_key(f"SF{number:010}"))
 
+    def timeline(self, number: int) -> list[bytes]:
+        """The events of one of the journeys, in order."""
+        page = self.partition.timeline_now(
+            status_key(f"SF{number:010}"), limit=100, bytes_max=1 << 20
+        )
+        return page.events if page else []
+
     async def crash(self) -> None:
         """Goes on from what is on disk now, as if the process had just died."""
         left = Path(shutil.copytree(self.path, self.path.with_name(f"{self.path.name}-left")))

@@ -60,10 +60,29 @@ async def test_what_a_start_after_a_crash_needs_is_never_let_go(clocked: Clocked
     assert clocked.partition.statuses.checkpoint >= 15
     assert clocked.partition.feed.oldest_position == 16
     rows = [clocked.row(number) for number in range(4)]
+    timelines = [clocked.timeline(number) for number in range(4)]
+    assert [len(timeline) for timeline in timelines] == [4] * 4
     await clocked.crash()
     assert [clocked.row(number) for number in range(4)] == rows
+    assert [clocked.timeline(number) for number in range(4)] == timelines
     assert clocked.partition.committer.durable_position == 16
     assert clocked.findings() == []
+
+
+async def test_what_a_crash_may_still_take_from_the_tables_is_not_let_go(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the tables, and they are not on disk for good: the log has it for a start."""
+    await clocked.journeys(4)
+    kept = KeptLog(age_ms=0, bytes_max=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(clocked.partition.engine, "keep_unlogged", lambda: None)
+        assert await clocked.trim(kept) == 0
+    partition = clocked.partition
+    assert not partition.statuses.ahead.count
+    assert (partition.statuses.checkpoint, partition.feed.oldest_position) == (0, 1)
+    assert await clocked.trim(kept) == 15
+    assert partition.statuses.checkpoint == 16
 
 
 async def test_a_trimmed_log_verifies(clocked: Clocked) -> None:

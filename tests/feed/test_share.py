@@ -26,6 +26,7 @@ def test_what_expires_before_it_is_read_is_counted_and_the_rest_is_delivered(
             await office.committer.submit([scan(event)])
         feed = PartitionFeed(
             office.engine,
+            office.desk.timelines.get,
             position_prefix="set/0.",
             oldest_position=1,
             newest_position=6,

@@ -14,7 +14,6 @@ from trackd.feed.runs import Run
 from trackd.feed.wanted import Wanted
 from trackd.store.errors import DataDamaged
 from trackd.store.keys import Table, position_of
-from trackd.store.memory_engine import MemoryEngine
 from trackd.v1.event_pb2 import ScanEvent
 from trackd.v1.feed_pb2 import Change, ChangeRun
 
@@ -34,37 +33,37 @@ ATTRIBUTES = (
 )
 
 
-def logged(engine: MemoryEngine) -> list[LoggedChange]:
-    """The changes that the log of an engine has."""
-    source = Source("set/0.", lambda key: engine.get(Table.EVENTS, key))
+def logged(desk: Desk) -> list[LoggedChange]:
+    """The changes that the log of a desk has."""
+    source = Source("set/0.", desk.timelines.get)
     found: list[LoggedChange] = []
-    for key, block in engine.scan_all(Table.LOG):
+    for key, block in desk.engine.scan_all(Table.LOG):
         found += changes_of_block(block, position_of(key), source)
     return found
 
 
-def told(engine: MemoryEngine) -> list[tuple[list[object], Change]]:
-    """Everything that the log of an engine tells: each change's attributes and message."""
+def told(desk: Desk) -> list[tuple[list[object], Change]]:
+    """Everything that the log of a desk tells: each change's attributes and message."""
     return [
         ([getattr(each, name) for name in ATTRIBUTES], Change.FromString(each.wire()))
-        for each in logged(engine)
+        for each in logged(desk)
     ]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_both_tell_the_same(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of corrections, late events and all the rest, to the last field."""
-    _, engine = busy_desk(seed)
-    compiled = told(engine)
+    desk, _ = busy_desk(seed)
+    compiled = told(desk)
     monkeypatch.setattr(partition_feed, "_compiled", None)
-    assert told(engine) == compiled
+    assert told(desk) == compiled
     assert len(compiled) > 30
 
 
 def test_both_tell_events_of_any_form(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large ones, ones in other scripts, and ones with a group, which only protobuf takes apart."""
     plain = scan_event(EventCode.SORTED, "g", facility_code="HUB1").SerializeToString()
-    desk = Desk(engine := MemoryEngine())
+    desk = Desk()
     desk.commit(
         [
             scan_event(EventCode.PICKED_UP, "a", facility_code="上海", remark="破" * 500),
@@ -72,10 +71,10 @@ def test_both_tell_events_of_any_form(monkeypatch: pytest.MonkeyPatch) -> None:
         ],
     )
     desk.commit([scan_event(EventCode.LOST, "b", NOON_MS + 1, facility_code="")])
-    compiled = told(engine)
+    compiled = told(desk)
     assert [attributes[8] for attributes, _ in compiled] == ["上海", "HUB1", ""]
     monkeypatch.setattr(partition_feed, "_compiled", None)
-    assert told(engine) == compiled
+    assert told(desk) == compiled
 
 
 FILTERS = (
@@ -95,7 +94,7 @@ def test_who_wants_what(seed: int, loop: str, monkeypatch: pytest.MonkeyPatch) -
     """Through the index everybody finds what his filter matches, and nobody anything twice."""
     if loop == "python":
         monkeypatch.setattr(wanted, "_compiled", None)
-    found = logged(busy_desk(seed)[1])
+    found = logged(busy_desk(seed)[0])
     index: Wanted[int] = Wanted()
     for number, each in enumerate([*FILTERS, *FILTERS, ALL]):
         index.add(number, each)
@@ -117,7 +116,7 @@ def test_a_run_is_filled_and_no_more(loop: str, monkeypatch: pytest.MonkeyPatch)
     """In order, up to its bytes; but one change, however large; and none is none."""
     if loop == "python":
         monkeypatch.setattr(runs, "_compiled", None)
-    found = logged(busy_desk(2)[1])
+    found = logged(busy_desk(2)[0])
     wires = [each.wire() for each in found]
     assert len(wires) > 30
     for bytes_max in (1, len(wires[0]), sum(map(len, wires[:7])), 1 << 30):
@@ -137,9 +136,9 @@ def test_a_run_is_filled_and_no_more(loop: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_block_that_ends_early_is_damaged() -> None:
     """Whatever tells it."""
-    _, engine = busy_desk(1)
+    desk, engine = busy_desk(1)
     key, block = next(iter(engine.scan_all(Table.LOG)))
-    source = Source("set/0.", lambda key: engine.get(Table.EVENTS, key))
+    source = Source("set/0.", desk.timelines.get)
     for length in range(len(block)):
         with pytest.raises(DataDamaged):
             changes_of_block(block[:length], position_of(key), source)

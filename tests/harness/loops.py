@@ -6,7 +6,7 @@ import pytest
 
 from trackd import compiled
 from trackd.feed import partition_feed, runs, wanted
-from trackd.store import engine, planner, replay, rows, statuses
+from trackd.store import ahead, engine, planner, replay, rows, statuses
 from trackd.wire import answers, scans
 
 LOOPS = ["python", "compiled"] if compiled.is_compiled() else ["python"]
@@ -26,5 +26,6 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
             patch.setattr(scans, "_compiled", None)
             patch.setattr(answers, "_compiled", None)
             patch.setattr(answers, "located", answers.located_plainly)
-            patch.setattr(statuses, "Rows", rows.Rows)
+            patch.setattr(statuses, "StatusRows", rows.Rows)
+            patch.setattr(statuses, "Ahead", ahead.Ahead)
         yield request.param

@@ -24,6 +24,9 @@ _POLL_S = 0.005
 _STACKS = {"PYTHONFAULTHANDLER": "1"}
 _STACKS_TIMEOUT_S = 5.0
 _LOG_END_CHARACTERS = 4_000
+_PATHS = (str(Path(__file__).with_name("tiny_engine")), os.environ.get("PYTHONPATH", ""))
+# The environment of a server whose engine has tiny buffers; see tiny_engine/.
+TINY_ENGINE = {"PYTHONPATH": os.pathsep.join(filter(None, _PATHS))}
 
 
 class ServerFailed(AssertionError):

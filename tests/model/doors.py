@@ -6,6 +6,7 @@ model.
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -21,7 +22,10 @@ from tests.store.engines import SMALL_BUFFERS
 from trackd.metrics import CallMetrics
 from trackd.partition import Partition, PartitionOptions
 from trackd.store.engine import RocksEngine, SharedCache
+from trackd.store.engine_contract import Engine
 from trackd.store.errors import StorageFailed
+from trackd.store.keys import Table
+from trackd.store.memory_engine import MemoryEngine
 from trackd.store.space import SpaceGuard
 from trackd.v1.ingest_pb2 import AppendEventsRequest, AppendEventsResponse
 from trackd.v1.ingest_pb2_grpc import IngestServiceStub
@@ -41,6 +45,9 @@ from trackd.wire.ingest import IngestService
 from trackd.wire.scans import ScanReader
 from trackd.wire.tracking import TrackingService
 
+Kept = Mapping[Table, int]
+"""How many writes past the log a crash leaves in each table, beyond what it must leave."""
+
 
 class Refused(Exception):
     """A call that ended with an error; `str` is its reason."""
@@ -52,28 +59,83 @@ class Door(Protocol):
     def call(self, request: Message) -> Any:
         """The response. Raises Refused."""
 
-    def reopen(self, *, orderly: bool) -> None:
-        """Ends it, in order or not, and opens it again on the same data."""
+    def reopen(self, *, orderly: bool, kept: Kept) -> None:
+        """Ends it, in order or by a crash, and opens it again on the same data.
+
+        kept: for doors that can choose what a crash leaves.
+        """
 
     def close(self) -> None:
         """Ends it."""
 
 
+class Engines(Protocol):
+    """Where partitions are kept: how their engines are opened, and again after an end."""
+
+    def new(self, path: Path) -> Engine:
+        """An empty one at path."""
+
+    def stopped(self, path: Path, engine: Engine) -> Engine:
+        """Another one at path, after that one was closed."""
+
+    def crashed(self, path: Path, engine: Engine, kept: Kept) -> Engine:
+        """Another one, on what a crash has left of that one."""
+
+
+class OnDisk:
+    """On RocksDB with small buffers. A crash closes the engine alone, nothing is written back."""
+
+    def new(self, path: Path) -> Engine:
+        """See Engines."""
+        return RocksEngine(path, SMALL_BUFFERS, SharedCache(1 << 20))
+
+    def stopped(self, path: Path, engine: Engine) -> Engine:
+        """See Engines."""
+        del engine
+        return self.new(path)
+
+    def crashed(self, path: Path, engine: Engine, kept: Kept) -> Engine:
+        """See Engines. Closing it writes its memtables out: everything is kept."""
+        del kept
+        engine.close()
+        return self.new(path)
+
+
+class InMemory:
+    """On engines in memory. A crash leaves of what was written back what it is told to."""
+
+    def new(self, path: Path) -> Engine:
+        """See Engines."""
+        path.mkdir(parents=True)
+        return MemoryEngine()
+
+    def stopped(self, path: Path, engine: Engine) -> Engine:
+        """See Engines."""
+        del path
+        return engine
+
+    def crashed(self, path: Path, engine: Engine, kept: Kept) -> Engine:
+        """See Engines."""
+        del path
+        assert isinstance(engine, MemoryEngine)
+        return engine.crash(keep_unlogged=kept)
+
+
 class InProcess:
-    """The servicers called directly, over two partitions of RocksDB with small buffers."""
+    """The servicers called directly, over two partitions."""
 
-    def __init__(self, path: Path, options: PartitionOptions) -> None:
-        self._path = path
+    def __init__(self, path: Path, options: PartitionOptions, engines: Engines) -> None:
+        """path: where nothing is yet."""
+        self._paths = [path / f"{number}" for number in range(2)]
         self._options = options
+        self._engines = engines
         self._loop = asyncio.new_event_loop()
-        self._loop.run_until_complete(self._open())
+        self._partitions: list[Partition] = []
+        self._loop.run_until_complete(self._open([engines.new(path) for path in self._paths]))
 
-    async def _open(self) -> None:
-        cache = SharedCache(1 << 20)
+    async def _open(self, engines: list[Engine]) -> None:
         self._partitions = []
-        for number in range(2):
-            path = self._path / f"{number}"
-            engine = RocksEngine(path, SMALL_BUFFERS, cache)
+        for number, (path, engine) in enumerate(zip(self._paths, engines, strict=True)):
             self._partitions.append(
                 Partition.open(
                     number,
@@ -121,14 +183,18 @@ class InProcess:
             raise Refused(error.reason) from error
         return response.FromString(answer)
 
-    def reopen(self, *, orderly: bool) -> None:
-        """See Door. Not in order: the engine alone is closed, nothing is written back."""
-        for partition in self._partitions:
-            if orderly:
+    def reopen(self, *, orderly: bool, kept: Kept) -> None:
+        """See Door."""
+        left = list(zip(self._paths, self._partitions, strict=True))
+        if orderly:
+            for _, partition in left:
                 self._loop.run_until_complete(partition.close())
-            else:
-                partition.engine.close()
-        self._loop.run_until_complete(self._open())
+            engines = [self._engines.stopped(path, one.engine) for path, one in left]
+        else:
+            self._loop.close()  # what was due in it never comes
+            self._loop = asyncio.new_event_loop()
+            engines = [self._engines.crashed(path, one.engine, kept) for path, one in left]
+        self._loop.run_until_complete(self._open(engines))
 
     def close(self) -> None:
         """See Door."""
@@ -161,8 +227,9 @@ class OverASocket:
         except grpc.RpcError as error:
             raise Refused(reason_of(error)) from error
 
-    def reopen(self, *, orderly: bool) -> None:
-        """See Door."""
+    def reopen(self, *, orderly: bool, kept: Kept) -> None:
+        """See Door. A kill leaves what it likes."""
+        del kept
         self._channel.close()
         if orderly:
             assert self._server.stop() == 0

@@ -1,7 +1,8 @@
 """trackd against a dict: any appends, reads, pages and reopenings, in any order.
 
 Row 12 of the promises: repeats and conflicts across batches, partitions and restarts. Page tokens
-are kept while new events arrive and the store is reopened, and go on where they were.
+are kept while new events arrive and the store is reopened, and go on where they were. A crash keeps
+of what was written back past the log any part that it may.
 """
 
 import itertools
@@ -25,10 +26,20 @@ from hypothesis.stateful import (
 )
 
 from tests.conftest import Serve
-from tests.model.doors import Door, InProcess, OverASocket, Refused
+from tests.model.doors import (
+    Door,
+    Engines,
+    InMemory,
+    InProcess,
+    Kept,
+    OnDisk,
+    OverASocket,
+    Refused,
+)
 from tests.model.parcels import COMMON, Order, Parcels, order_of, without_server_fields
 from trackd.domain.vocabulary import EventCode, Flag, Reason
 from trackd.partition import PartitionOptions
+from trackd.store.keys import Table
 from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
 from trackd.v1.ingest_pb2 import AppendEventsRequest
 from trackd.v1.tracking_pb2 import (
@@ -125,11 +136,16 @@ class Comparison(RuleBasedStateMachine):
         return position
 
     @precondition(lambda self: self.reopenings_left)
-    @rule(orderly=st.booleans())
-    def reopen(self, orderly: bool) -> None:
+    @rule(
+        orderly=st.booleans(),
+        kept=st.fixed_dictionaries(
+            {table: st.integers(0, 3) for table in (Table.EVENTS, Table.STATUS)}
+        ),
+    )
+    def reopen(self, orderly: bool, kept: Kept) -> None:
         """Ends it, in order or not; some times in an example, as it takes long."""
         self.reopenings_left -= 1
-        self.door.reopen(orderly=orderly)
+        self.door.reopen(orderly=orderly, kept=kept)
 
     # Reading.
 
@@ -217,8 +233,8 @@ def run(door: Callable[[], Door], *, examples: int, steps: int) -> None:
     )
 
 
-def in_process(tmp_path: Path) -> Callable[[], Door]:
-    """Doors to partitions of their own, which write back all the time."""
+def in_process(path: Path, engines: Engines) -> Callable[[], Door]:
+    """Doors to partitions of their own, which write back all the time, a few events at once."""
     numbers = itertools.count()
     options = PartitionOptions(
         commit_events_max=4,
@@ -226,13 +242,18 @@ def in_process(tmp_path: Path) -> Callable[[], Door]:
         status_cache_bytes=2_000,
         write_back_events=5,
     )
-    return lambda: InProcess(tmp_path / f"{next(numbers)}", options)
+    return lambda: InProcess(path / f"{next(numbers)}", options, engines)
 
 
 def test_trackd_equals_a_dict(tmp_path: Path) -> None:
     """On RocksDB, through the servicers, reopened in order and not."""
     (tmp_path / "data").mkdir()
-    run(in_process(tmp_path / "data"), examples=20, steps=30)
+    run(in_process(tmp_path / "data", OnDisk()), examples=20, steps=30)
+
+
+def test_trackd_equals_a_dict_whatever_a_crash_keeps(tmp_path: Path) -> None:
+    """On engines in memory that lose all, some or none of what was written past the log."""
+    run(in_process(tmp_path, InMemory()), examples=20, steps=30)
 
 
 def test_a_server_equals_a_dict(serve: Serve) -> None:
@@ -245,7 +266,8 @@ def test_a_server_equals_a_dict(serve: Serve) -> None:
 def test_trackd_equals_a_dict_for_long(tmp_path: Path) -> None:
     """The same with many more examples; hypothesis prints what breaks it."""
     (tmp_path / "data").mkdir()
-    run(in_process(tmp_path / "data"), examples=500, steps=60)
+    run(in_process(tmp_path / "data", OnDisk()), examples=500, steps=60)
+    run(in_process(tmp_path / "memory", InMemory()), examples=500, steps=60)
 
 
 @pytest.mark.torture

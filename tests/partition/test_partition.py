@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from tests.store.desk import NOON_MS, scan, scan_event
 from trackd.domain.vocabulary import EventCode
 from trackd.partition import Partition, PartitionOptions
-from trackd.store.engine import Engine
+from trackd.store.engine_contract import Engine
 from trackd.store.errors import DataBehind, DataDamaged, StorageFailed, WrongData
 from trackd.store.events import parse_event
 from trackd.store.keys import META_IDENTITY, Table, position_key, status_key
@@ -40,12 +41,13 @@ def opened(
     now_ms: Callable[[], int] = lambda: NOON_MS,
     data_set_id: str = "set",
     accept_data_loss: bool = False,
+    write_back_events: int = OPTIONS.write_back_events,
 ) -> Partition:
     """The partition on that engine; its mark is in the directory."""
     return Partition.open(
         3,
         engine,
-        OPTIONS,
+        replace(OPTIONS, write_back_events=write_back_events),
         path=directory,
         mark_path=directory / "mark",
         data_set_id=data_set_id,
@@ -243,12 +245,12 @@ async def test_a_partition_of_other_data_is_refused(engine: MemoryEngine, tmp_pa
 async def test_an_orderly_end_leaves_nothing_to_replay(
     engine: MemoryEngine, tmp_path: Path
 ) -> None:
-    """A crash leaves at most what was not written back."""
+    """A crash leaves what was not written back, or not kept for good: a part."""
     partition = opened(engine, tmp_path)
-    for n in range(30):
+    for n in range(100):
         await send(partition, scan_event(SORTED, f"e{n}", NOON_MS + n, f"SF{n % 3:04}"))
     crashed = opened(engine.crash(), tmp_path)
-    assert 0 < crashed.replayed_events < 30
+    assert 0 < crashed.replayed_events < 100
     rows = await crashed.read_statuses([KEY])
     assert rows == await partition.read_statuses([KEY])
     await partition.close()
@@ -265,12 +267,17 @@ async def test_gauges_are_of_this_moment_and_end_with_the_partition(
     engine: MemoryEngine, tmp_path: Path
 ) -> None:
     """A scrape during the shutdown finds nothing rather than a closed engine."""
-    partition = opened(engine, tmp_path)
+    partition = opened(engine, tmp_path, write_back_events=1_000)
     await send(partition, *sorts(3))
     gauges = partition.gauges()
     assert gauges["durable_position"] == gauges["planned_position"] == 3
     assert (gauges["queued_events"], gauges["dirty_statuses"]) == (0, 1)
-    assert gauges["engine_events_estimate"] == 3
+    assert (gauges["ahead_events"], gauges["engine_events_estimate"]) == (3, 0)
+    assert gauges["ahead_bytes"] > sum(len(event.SerializeToString()) for event in sorts(3))
+    await partition.committer.checkpoint()
+    gauges = partition.gauges()
+    assert (gauges["dirty_statuses"], gauges["ahead_events"], gauges["ahead_bytes"]) == (0, 0, 0)
+    assert (gauges["engine_events_estimate"], gauges["status_checkpoint"]) == (3, 3)
     assert partition.counts.events == 3
     await partition.close()
     assert partition.gauges() == {}

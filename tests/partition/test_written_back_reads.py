@@ -1,4 +1,4 @@
-"""Reads of a status that was written back together with a scan that is not durable yet."""
+"""Reads of a waybill that was written back together with a scan that is not durable yet."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,8 @@ from tests.store.desk import NOON_MS, scan, scan_event
 from trackd.domain.vocabulary import EventCode
 from trackd.partition import Partition, PartitionOptions
 from trackd.store.errors import StorageFailed
-from trackd.store.keys import status_key
+from trackd.store.events import parse_event
+from trackd.store.keys import Table, status_key
 from trackd.store.memory_engine import MemoryEngine
 from trackd.store.records import decode_status
 
@@ -37,15 +38,17 @@ class _GatedEngine(MemoryEngine):
         return super().flush_wal()
 
 
-@pytest.fixture
-async def gated(tmp_path: Path) -> AsyncIterator[tuple[Partition, _GatedEngine]]:
-    """A partition that writes a status back with the commit after the one that changed it."""
+@pytest.fixture(params=[0, 1 << 20], ids=["cold", "cached"])
+async def gated(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[Partition, _GatedEngine]]:
+    """A partition that writes everything back at once, and forgets it then, or does not."""
     engine = _GatedEngine()
     engine.gate.set()
     options = PartitionOptions(
         commit_events_max=10,
         waybill_events_max=100,
-        status_cache_bytes=1 << 20,
+        status_cache_bytes=request.param,
         write_back_events=1,
     )
     partition = Partition.open(
@@ -66,19 +69,41 @@ async def gated(tmp_path: Path) -> AsyncIterator[tuple[Partition, _GatedEngine]]
 async def test_a_row_written_back_with_its_latest_scan_waits_for_the_flush(
     gated: tuple[Partition, _GatedEngine],
 ) -> None:
-    """A clean row is shown no sooner than a dirty one: a power cut could still take it back."""
+    """A clean row is shown no sooner than a dirty one: a power cut could still take it back.
+
+    Nor are the events that were written back together with it.
+    """
     partition, engine = gated
     first, second = (scan_event(EventCode.SORTED, f"e{n}", NOON_MS + n, "SF0001") for n in range(2))
     await partition.submit([scan(first)])
     engine.gate.clear()
     answer = partition.submit([scan(second)])
-    await asyncio.sleep(0)
-    assert _KEY not in set(partition.statuses.dirty_keys()), "void: the row was not written back"
-    reading = asyncio.ensure_future(partition.read_statuses([_KEY]))
+    statuses = partition.statuses
+    while partition.committer.written_position < 2 or statuses.ahead.count:
+        assert not answer.done()
+        await asyncio.sleep(0)
+    assert not statuses.dirty_count, "void: the row was not written back"
+    assert len(list(engine.scan_all(Table.EVENTS))) == 2
+    status = asyncio.ensure_future(partition.read_status(_KEY))
+    several = asyncio.ensure_future(partition.read_statuses([_KEY]))
+    timelines = [
+        asyncio.ensure_future(
+            partition.read_timeline(
+                _KEY, after=None, newest_first=newest_first, limit=1, bytes_max=1_000
+            )
+        )
+        for newest_first in (False, True)
+    ]
     await asyncio.sleep(0.01)
     assert not answer.done()
-    assert not reading.done()
+    assert not any(reading.done() for reading in [status, several, *timelines])
     assert partition.status_now(_KEY) is None
+    assert partition.timeline_now(_KEY, limit=1, bytes_max=1_000) is None
     engine.gate.set()
-    assert decode_status((await reading)[_KEY]).event_count == 2
+    row = await status
+    assert row is not None
+    assert decode_status(row).event_count == 2
+    assert await several == {_KEY: row}
+    pages = await asyncio.gather(*timelines)
+    assert [parse_event(page.events[0]).event_id for page in pages if page] == ["e0", "e1"]
     await answer

@@ -12,13 +12,16 @@ from trackd.domain.fold import fold
 from trackd.domain.lifecycle import step_of
 from trackd.domain.vocabulary import EventCode
 from trackd.store import records, replay
-from trackd.store.engine import Engine
+from trackd.store.ahead import SLOTS
+from trackd.store.engine_contract import Engine
 from trackd.store.events import clears_of, fold_event, parse_event
-from trackd.store.keys import Table, event_order, events_prefix, split_event_key, status_key
+from trackd.store.keys import Table, event_order, split_event_key, status_key
 from trackd.store.memory_engine import MemoryEngine
+from trackd.store.pages import merged
 from trackd.store.planner import Planner, ScanTuple, Verdict
 from trackd.store.records import LogEntry, StatusRow
 from trackd.store.statuses import StatusTable
+from trackd.store.timelines import Timelines
 from trackd.v1.event_pb2 import ScanEvent
 
 NOON_MS = 1_700_000_000_000
@@ -119,6 +122,7 @@ class Desk:
             write_back_events=write_back_events,
             checkpoint=replay.checkpoint_of(self.engine),
         )
+        self.timelines = Timelines(self.engine, self.statuses.ahead)
         self.replayed = replay.replay(self.engine, self.statuses)
         self.planner = Planner(
             self.engine,
@@ -127,25 +131,26 @@ class Desk:
             recorded_at_ms=replay.last_recorded_at_ms(self.engine),
             waybills=replay.waybill_count(self.engine),
             waybill_events_max=waybill_events_max,
-            write_back_rows_max=write_back_rows_max,
         )
+        self._write_back_rows_max = write_back_rows_max
 
     def commit(self, *submissions: Sequence[ScanEvent], now_ms: int = NOON_MS) -> list[Verdict]:
         """Plans, writes and settles one commit."""
         scans = [[scan(event, n) for n, event in enumerate(events)] for events in submissions]
         plan = self.planner.plan(scans, now_ms)
         self.engine.write(plan.batch)
-        if plan.write_back:
-            self.statuses.written_back(plan.write_back)
         self.engine.flush_wal()
+        if part := self.statuses.due(self.planner.position, self._write_back_rows_max):
+            self.statuses.written_back(part, self.engine.write_unlogged(part.batch))
         return plan.verdicts
 
     def checkpoint(self) -> None:
         """Writes everything back, as a shutdown does."""
-        while plan := self.planner.plan_checkpoint():
+        while part := self.statuses.everything(self.planner.position, self._write_back_rows_max):
+            self.statuses.written_back(part, self.engine.write_unlogged(part.batch))
+        self.engine.keep_unlogged()
+        if plan := self.planner.plan_checkpoint():
             self.engine.write(plan.batch)
-            assert plan.write_back
-            self.statuses.written_back(plan.write_back)
         self.engine.flush_wal()
 
     # What is there.
@@ -168,8 +173,12 @@ class Desk:
 
     def timeline(self, waybill_number: str = "SF1234567890") -> list[ScanEvent]:
         """A waybill's events, oldest first."""
-        prefix = events_prefix(status_key(waybill_number))
-        return [parse_event(value) for _, value in self.engine.scan_prefix(Table.EVENTS, prefix)]
+        return [parse_event(value) for _, value in self.timelines.rows(status_key(waybill_number))]
+
+    def events(self) -> list[tuple[bytes, bytes]]:
+        """Every event row, as a reader finds it."""
+        ahead, _, _ = self.statuses.ahead.take(0, SLOTS, 1 << 60)
+        return list(merged(self.engine.scan_all(Table.EVENTS), ahead))
 
     def log(self) -> Iterator[LogEntry]:
         """Every entry of the log."""
@@ -181,7 +190,7 @@ class Desk:
     def check_statuses(self) -> None:
         """Each status is the fold of its timeline."""
         timelines: defaultdict[bytes, list[tuple[bytes, ScanEvent]]] = defaultdict(list)
-        for key, stored in self.engine.scan_all(Table.EVENTS):
+        for key, stored in self.events():
             waybill_key, order = split_event_key(key)
             timelines[waybill_key].append((order, parse_event(stored)))
         rows = self.rows()
@@ -216,10 +225,10 @@ class Desk:
             journals[key].take(entry)
             positions[key] = position
             order = event_order(event.occurred_at_ms, event.code, event.event_id)
-            stored = self.engine.get(Table.EVENTS, key + order)
+            stored = self.timelines.get(key + order)
             assert stored == entry.event + records.recorded_at_suffix(entry.recorded_at_ms)
         assert position == self.planner.position
-        assert sum(1 for _ in self.engine.scan_all(Table.EVENTS)) == position
+        assert len(self.events()) == position
         rows = self.rows()
         assert rows.keys() == journals.keys()
         assert self.planner.waybills == replay.waybill_count(self.engine) == len(rows)
@@ -238,7 +247,7 @@ class Desk:
         assert row.newest == journal.events[-1][0]
         assert row.facility.decode() == journal.facility
         assert row.updated_at_ms == journal.updated_at_ms
-        assert row.last_event == self.engine.get(Table.EVENTS, key + row.last)
+        assert row.last_event == self.timelines.get(key + row.last)
         announced = {
             milestone for milestone, bit in records.MILESTONE_BITS.items() if row.announced & bit
         }
@@ -246,14 +255,15 @@ class Desk:
         assert len(row.fingerprints) == records.FINGERPRINT_LENGTH * row.event_count
 
     def check_checkpoint(self) -> None:
-        """Every status on disk is current up to the checkpoint on disk, or further."""
+        """The tables on disk have every event up to the checkpoint on disk, counted and stored."""
         checkpoint = replay.checkpoint_of(self.engine)
         assert checkpoint <= replay.last_position(self.engine)
-        on_disk = dict(self.engine.scan_all(Table.STATUS))
-        newest: dict[bytes, int] = {}
+        events = dict(self.engine.scan_all(Table.EVENTS))
+        statuses = dict(self.engine.scan_all(Table.STATUS))
         for entry in self.log():
             if entry.position <= checkpoint:
-                newest[status_key(parse_event(entry.event).waybill_number)] = entry.position
-        for key, position in newest.items():
-            assert key in on_disk, (key, checkpoint)
-            assert records.status_position(on_disk[key]) >= position, (key, checkpoint)
+                event = parse_event(entry.event)
+                key = status_key(event.waybill_number)
+                event_key, stored = replay.event_row(key, entry, event)
+                assert events.get(event_key) == stored, (event, checkpoint)
+                assert records.status_position(statuses[key]) >= entry.position, (key, checkpoint)

@@ -6,7 +6,8 @@ Knows nothing of scans.
 from pathlib import Path
 from typing import Protocol
 
-from trackd.store.engine import Engine, EngineOptions, RocksEngine, SharedCache
+from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
+from trackd.store.engine_contract import Engine
 from trackd.store.memory_engine import MemoryEngine
 
 # The least that RocksDB takes: a few hundred rows fill it, so that tests reach files and levels.

@@ -7,15 +7,19 @@ what a flush had reached when the power went, and stalls and fails on purpose. K
 
 import asyncio
 import selectors
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
-from trackd.store.engine import Rows
+from trackd.store.engine_contract import Rows
 from trackd.store.errors import StorageFailed, WriteStalled
 from trackd.store.keys import Table
-from trackd.store.memory_engine import MemoryEngine
+from trackd.store.memory_engine import MemoryEngine, rows_of
+
+# The chance that some memtables are written out after a write past the log.
+_WRITTEN_OUT = 0.3
 
 
 class NothingLeftToDo(AssertionError):
@@ -73,7 +77,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Done after a while. A flush in it reaches only what was written when it began."""
         done: asyncio.Future[Any] = self.create_future()
         engine = self.engine
-        reached = engine.unflushed if engine else 0
+        reached = engine.written if engine else None
 
         def finish() -> None:
             if done.done():
@@ -94,11 +98,22 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
 @dataclass(slots=True)
 class Faults:
-    """Chances per call: a stall begins, a write fails, a flush fails. May change at any time."""
+    """Chances per call: a stall begins, a write fails, a flush fails. May change at any time.
+
+    A write past the log stalls and fails as others do; keep: the chance that keeping one fails.
+    """
 
     stall: float = 0.0
     write: float = 0.0
     flush: float = 0.0
+    keep: float = 0.0
+
+
+class Written(NamedTuple):
+    """How much was written at some moment: batches, and writes past the log."""
+
+    batches: int
+    unlogged: int
 
 
 class SimulatedEngine(MemoryEngine):
@@ -108,10 +123,17 @@ class SimulatedEngine(MemoryEngine):
         super().__init__()
         self._rng = rng
         self._stalled_writes = 0
-        # How many batches had been written when the flush began that ends now; None: all of them.
-        self.reached: int | None = None
+        # What had been written when the flush began that ends now; None: all of it.
+        self.reached: Written | None = None
         self.faults = faults
         self.broken = False
+        # What came of writes past the log, and of keeping them.
+        self.happened: Counter[str] = Counter()
+
+    @property
+    def written(self) -> Written:
+        """How much is written now."""
+        return Written(self.batches, len(self._unlogged))
 
     @property
     def unflushed(self) -> int:
@@ -120,12 +142,7 @@ class SimulatedEngine(MemoryEngine):
 
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
         """See Engine."""
-        assert not self.broken, "written to after a failure"
-        if not self._stalled_writes and self._rng.random() < self.faults.stall:
-            self._stalled_writes = self._rng.randint(1, 6)
-        if self._stalled_writes:
-            self._stalled_writes -= 1
-            raise WriteStalled("simulated")
+        self._stall()
         if self._rng.random() < self.faults.write:
             self.broken = True
             if self._rng.random() < 0.5:
@@ -133,9 +150,49 @@ class SimulatedEngine(MemoryEngine):
             raise StorageFailed("simulated write error")
         super().write(batch)
 
+    def write_unlogged(self, batch: Sequence[tuple[Table, Rows]]) -> int:
+        """See Engine. A memtable may be written out at any time, and only later be seen to be."""
+        try:
+            self._stall()
+        except WriteStalled:
+            self.happened["stalled unlogged"] += 1
+            raise
+        failed = self._rng.random() < self.faults.write
+        if failed:
+            self.happened["failed unlogged"] += 1
+            self.broken = True
+            if self._rng.random() < 0.5:
+                raise StorageFailed("simulated unlogged write error")
+        self._unlogged.append((self.batches, rows := rows_of(batch)))
+        self._apply(rows)
+        if failed:
+            raise StorageFailed("simulated unlogged write error")
+        if self._rng.random() < _WRITTEN_OUT:
+            self._keep(self._rng.randint(self._kept, len(self._unlogged)))
+        return len(self._unlogged)
+
+    def _stall(self) -> None:
+        assert not self.broken, "written to after a failure"
+        if not self._stalled_writes and self._rng.random() < self.faults.stall:
+            self._stalled_writes = self._rng.randint(1, 6)
+        if self._stalled_writes:
+            self._stalled_writes -= 1
+            raise WriteStalled("simulated")
+
+    def keep_unlogged(self) -> None:
+        """See Engine."""
+        assert not self.broken, "kept after a failure"
+        reached = (self.reached or self.written).unlogged
+        if self._rng.random() < self.faults.keep:
+            self.happened["failed keep"] += 1
+            self.broken = True
+            self._keep(self._rng.randint(0, reached))
+            raise StorageFailed("simulated error of writing out")
+        self._keep(reached)
+
     def flush_wal(self) -> None:
         """See Engine."""
-        self.flush(len(self._unflushed) if self.reached is None else self.reached)
+        self.flush((self.reached or self.written).batches)
 
     def flush(self, reached: int) -> None:
         """Makes the first `reached` batches durable, or fails and makes fewer of them durable."""
@@ -143,20 +200,21 @@ class SimulatedEngine(MemoryEngine):
         if self._rng.random() < self.faults.flush:
             self.broken = True
             reached = self._rng.randint(0, reached)
-        self._flushed += self._unflushed[:reached]
-        del self._unflushed[:reached]
+        self._flush(reached)
         if self.broken:
             raise StorageFailed("simulated flush error")
 
     def after_crash(self, *, power_cut: bool) -> "SimulatedEngine":
-        """What the next start finds: all that was written, or, without power, a part of it."""
+        """What the next start finds: all that was written, or, without power, a part of it.
+
+        Of what was written past the log it is in both cases a part, another of each table.
+        """
         kept = len(self._unflushed)
         if power_cut:
             kept = self._rng.randint(0, kept)
+        unkept = len(self._unlogged) - self._kept
         survivor = SimulatedEngine(self._rng, self.faults)
-        for rows in self._flushed + self._unflushed[:kept]:
-            survivor._flushed.append(rows)
-            survivor._apply(rows)
+        self._leave_to(survivor, kept, {table: self._rng.randint(0, unkept) for table in Table})
         return survivor
 
 

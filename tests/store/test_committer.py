@@ -11,14 +11,14 @@ from trackd.store.keys import Table
 
 
 def test_an_answer_is_durable() -> None:
-    """When it is given, the position is flushed, in the mark, and the rows are on disk."""
+    """When it is given, the position is flushed, in the mark, and the next start has the events."""
 
     async def test() -> None:
         office = Office()
         verdict = await office.committer.submit(scans("a", "b"))
         assert (verdict.accepted, verdict.position) == (2, 2)
         assert office.committer.durable_position == office.mark.read() == 2
-        assert len(list(office.engine.after_crash(power_cut=True).scan_all(Table.EVENTS))) == 2
+        assert len(Desk(office.engine.after_crash(power_cut=True)).events()) == 2
 
     simulated(test)
 

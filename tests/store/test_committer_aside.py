@@ -4,7 +4,7 @@ import asyncio
 
 from tests.store.office import Office, outcome, scans, simulated
 from tests.store.simulated import Faults, SimulatedEngine
-from trackd.store.engine import Rows
+from trackd.store.engine_contract import Rows
 from trackd.store.errors import StorageFailed
 from trackd.store.keys import META_IDENTITY, Table
 

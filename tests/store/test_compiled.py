@@ -17,7 +17,7 @@ from trackd.domain.vocabulary import EventCode
 from trackd.simulator.imperfections import Imperfections
 from trackd.simulator.simulation import Simulation
 from trackd.simulator.wire import scan_event
-from trackd.store import planner, rows, statuses
+from trackd.store import ahead, planner, rows, statuses
 from trackd.store.errors import DataDamaged
 from trackd.store.keys import Table, status_key
 from trackd.store.memory_engine import MemoryEngine
@@ -100,11 +100,14 @@ def test_they_write_the_same_bytes() -> None:
         with pytest.MonkeyPatch.context() as patch:
             if loop == "python":
                 patch.setattr(planner, "_compiled", None)
-                patch.setattr(statuses, "Rows", rows.Rows)
+                patch.setattr(statuses, "StatusRows", rows.Rows)
+                patch.setattr(statuses, "Ahead", ahead.Ahead)
             desk = Desk(write_back_events=1_000, cache_bytes=100_000, waybill_events_max=25)
             verdicts = [desk.commit(*commit) for commit in random_commits(rng, events)]
             accepted = sum(verdict.accepted for commit in verdicts for verdict in commit)
-            contents.append((verdicts, desk.contents()))
+            before = desk.contents(), desk.rows(), desk.events()
+            desk.checkpoint()
+            contents.append((verdicts, before, desk.contents()))
     assert contents[0] == contents[-1]
     assert accepted > 10_000
 

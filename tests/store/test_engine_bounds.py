@@ -3,6 +3,8 @@
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
 from trackd.store.errors import WriteStalled
 from trackd.store.keys import Table, position_key, status_key
@@ -23,17 +25,23 @@ def _log_bytes(path: Path) -> int:
     return size
 
 
-def test_a_table_with_few_rows_does_not_keep_every_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unlogged", [False, True], ids=["logged", "unlogged"])
+def test_a_table_with_few_rows_does_not_keep_every_log(tmp_path: Path, unlogged: bool) -> None:
     """The logs, which a start after a crash reads again, are bounded by the write buffers.
 
     The rows of meta are few and never fill a buffer; a log is kept as long as one of them is only
-    there.
+    there. Nor do rows past the log keep one, though they are few.
     """
     engine = _engine(tmp_path / "rocks")
     most = 0
     for number in range(40_000):
         row = status_key(f"W{number:08}"), number.to_bytes(4, "big") * (_ROW_BYTES // 4)
-        batch = [(Table.EVENTS, [row]), (Table.LOG, [(position_key(number), row[1])])]
+        batch = [(Table.LOG, [(position_key(number), row[1])])]
+        if not unlogged:
+            batch.append((Table.EVENTS, [row]))
+        elif number % 1_000 == 0:
+            with suppress(WriteStalled):
+                engine.write_unlogged([(Table.EVENTS, [row]), (Table.STATUS, [row])])
         if number % 1_000 == 0:
             batch.append((Table.META, [(b"checkpoint", position_key(number))]))
         while True:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.store.engines import Kept
-from trackd.store.engine import Engine, Rows
+from trackd.store.engine_contract import Engine, Rows
 from trackd.store.engine_figures import ENGINE_FIGURES
 from trackd.store.errors import WriteStalled
 from trackd.store.keys import Table, event_order, events_prefix, status_key
@@ -43,6 +43,15 @@ def write_in_time(engine: Engine, batch: list[tuple[Table, Rows]]) -> None:
             time.sleep(0.002)
         else:
             return
+
+
+def unlogged_in_time(engine: Engine, batch: list[tuple[Table, Rows]]) -> int:
+    """The same, past the log."""
+    while True:
+        try:
+            return engine.write_unlogged(batch)
+        except WriteStalled:
+            time.sleep(0.002)
 
 
 def held(engine: Engine, table: Table) -> dict[bytes, bytes]:
@@ -150,11 +159,88 @@ def test_a_page_is_the_beginning_of_a_scan(kept: Kept) -> None:
     assert page == ([], None)
 
 
+@pytest.mark.usefixtures("loops")
+def test_a_page_has_the_rows_beside_the_table_in_their_places(kept: Kept) -> None:
+    """Before, between and behind those of the table; one that is in both counts once."""
+    prefix, other = events_prefix(status_key("SF1")), events_prefix(status_key("SF10"))
+    keys = [prefix + bytes((number,)) for number in range(6)]
+    put(kept.engine, Table.EVENTS, other, value=b"four")
+    for stored in range(1 << 6):
+        inside = [key for at, key in enumerate(keys) if stored >> at & 1]
+        kept.engine.write([(Table.EVENTS, [(key, None) for key in keys])])
+        put(kept.engine, Table.EVENTS, *inside, value=b"four")
+        for both in (keys[:0], keys[1:4], keys):
+            beside = [(key, b"four") for key in keys if key not in inside or key in both]
+            for rows_max, bytes_max in ((1, 99), (3, 99), (6, 99), (7, 99), (7, 0), (7, 19)):
+                page = kept.engine.read_page(
+                    Table.EVENTS, prefix, beside=beside, rows_max=rows_max, bytes_max=bytes_max
+                )
+                count = max(1, min(6, rows_max, bytes_max // 4))
+                assert page == ([b"four"] * count, keys[count - 1] if count < 6 else None)
+            start = keys[2]
+            later = [row for row in beside if row[0] >= start]
+            page = kept.engine.read_page(
+                Table.EVENTS, prefix, start, beside=later, rows_max=9, bytes_max=99
+            )
+            assert page == ([b"four"] * 4, None)
+
+
 def test_a_prefix_of_ff_has_an_end(kept: Kept) -> None:
     """There is no key behind the last prefix that could serve as its bound."""
     put(kept.engine, Table.EVENTS, b"\xff" * 8, b"\xff" * 9, b"\xff" * 8 + b"\x00", b"\xfe" * 8)
     found = [key for key, _ in kept.engine.scan_prefix(Table.EVENTS, b"\xff" * 8)]
     assert found == [b"\xff" * 8, b"\xff" * 8 + b"\x00", b"\xff" * 9]
+
+
+def test_what_is_written_past_the_log_is_read_like_anything_else(kept: Kept) -> None:
+    """At once, in order of the writes among all others; a later one of the log goes before it."""
+    engine = kept.engine
+    put(engine, Table.STATUS, b"12345678A", b"12345678B", value=b"logged")
+    rows: Rows = [(b"12345678B", b"unlogged"), (b"12345678C", b"unlogged"), (b"12345678A", None)]
+    engine.write_unlogged([(Table.STATUS, rows), (Table.EVENTS, [(b"12345678", b"e")])])
+    assert held(engine, Table.STATUS) == {b"12345678B": b"unlogged", b"12345678C": b"unlogged"}
+    assert engine.get_many(Table.STATUS, [b"12345678A", b"12345678B"]) == [None, b"unlogged"]
+    assert engine.get(Table.EVENTS, b"12345678") == b"e"
+    put(engine, Table.STATUS, b"12345678C", value=b"logged")
+    engine.delete_all(Table.EVENTS)
+    engine.flush_wal()
+    engine.keep_unlogged()
+    engine = kept.reopen()
+    assert held(engine, Table.STATUS) == {b"12345678B": b"unlogged", b"12345678C": b"logged"}
+    assert held(engine, Table.EVENTS) == {}
+
+
+def test_writes_past_the_log_are_counted_from_one_on(kept: Kept) -> None:
+    """In their order, those of nothing too; a reopened engine counts anew."""
+    for round_number in range(2):
+        engine = kept.engine
+        assert engine.kept_unlogged() == 0
+        for number in range(1, 8):
+            rows: Rows = [(b"1234567%d" % number, b"%d" % round_number)] if number % 3 else []
+            assert engine.write_unlogged([(Table.STATUS, rows)]) == number
+            assert 0 <= engine.kept_unlogged() <= number
+        engine.flush_wal()
+        kept.reopen()
+
+
+def test_what_is_kept_stays_kept(kept: Kept) -> None:
+    """All that was written before is counted then, and what comes later is not, for a while."""
+    engine = kept.engine
+    engine.keep_unlogged()
+    assert engine.kept_unlogged() == 0
+    most = 0
+    for number in range(1, 200):
+        table = Table.EVENTS if number % 5 else Table.STATUS
+        write_in_time(engine, [(Table.LOG, [(b"%012d" % number, bytes(100))])])
+        assert unlogged_in_time(engine, [(table, [(b"%012d" % number, bytes(900))])]) == number
+        assert most <= (most := engine.kept_unlogged()) <= number
+        if number % 60 == 0:
+            engine.keep_unlogged()
+            assert engine.kept_unlogged() == number
+            most = number
+    engine.keep_unlogged()
+    engine = kept.reopen()
+    assert len(held(engine, Table.EVENTS)) + len(held(engine, Table.STATUS)) == 199
 
 
 def test_a_scan_sees_one_moment(kept: Kept) -> None:

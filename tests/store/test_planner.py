@@ -163,6 +163,7 @@ def test_what_cannot_be_read_leaves_no_trace() -> None:
     engine = MemoryEngine()
     desk = Desk(engine)
     desk.commit([scan_event(DELIVERED, "a")])
+    desk.checkpoint()
     ((key, whole),) = engine.scan_all(Table.EVENTS)
     engine.write([(Table.EVENTS, [(key, b"\xff")])])
     damaged = scan_event(SORTED, "b", NOON_MS - 1)  # late: needs the timeline

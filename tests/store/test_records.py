@@ -12,6 +12,7 @@ from trackd.store.errors import DataDamaged
 from trackd.store.keys import ORDER_LENGTH, Table, position_of
 from trackd.store.records import (
     MILESTONE_BITS,
+    STATUS_HEAD,
     LogEntry,
     StatusRow,
     UnreadableRecord,
@@ -20,7 +21,6 @@ from trackd.store.records import (
     decode_status,
     encode_status,
     recorded_at_suffix,
-    status_dirty_since,
     status_position,
 )
 from trackd.v1.event_pb2 import ScanEvent
@@ -39,7 +39,6 @@ ROWS = st.builds(
     newest=ORDERS,
     last=ORDERS,
     updated_at_ms=U64,
-    dirty_since=U64,
     position=U64,
     facility=st.binary(max_size=128),
     last_event=st.binary(max_size=300),
@@ -49,11 +48,21 @@ ROWS = st.builds(
 
 @given(ROWS)
 def test_a_status_row_comes_back(row: StatusRow) -> None:
-    """Every field, at its extremes too; two positions without taking the row apart."""
+    """Every field, at its extremes too; its position without taking the row apart."""
     data = encode_status(row)
     assert decode_status(data) == row
     assert status_position(data) == row.position
-    assert status_dirty_since(data) == row.dirty_since
+
+
+@given(ROWS, st.binary(min_size=8, max_size=8))
+def test_what_stands_where_nothing_is_kept_is_passed_over(row: StatusRow, noise: bytes) -> None:
+    """Data of an earlier version has a number there."""
+    data = encode_status(row)
+    place = STATUS_HEAD.size - 8 - 8 - 3  # position, and the two lengths, come after it
+    assert data[place : place + 8] == bytes(8)
+    old = data[:place] + noise + data[place + 8 :]
+    assert decode_status(old) == row
+    assert status_position(old) == row.position
 
 
 def test_the_largest_of_everything_fits_a_status_row() -> None:

@@ -1,20 +1,28 @@
-"""The table of statuses: dirty, clean and forgotten rows read alike; what is on disk is current."""
+"""The table of statuses: rows ahead of the disk, clean and forgotten ones read alike."""
 
+from collections.abc import Sequence
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackd.store.keys import META_STATUS_CHECKPOINT, Table, position_key, position_of, status_key
+from trackd.store.ahead import CROWDED_ROWS, SLOTS, EventRow, slot_of
+from trackd.store.keys import ORDER_LENGTH, Table, position_key, split_event_key
 from trackd.store.memory_engine import MemoryEngine
-from trackd.store.planner import rows_of
-from trackd.store.records import NO_STATUS, decode_status, encode_status
-from trackd.store.statuses import ROW_OVERHEAD_BYTES, StatusTable
+from trackd.store.records import NO_STATUS, encode_status, status_position
+from trackd.store.statuses import AHEAD_EVENT_BYTES, ROW_OVERHEAD_BYTES, StatusTable
+from trackd.store.timelines import Timelines
 
 pytestmark = pytest.mark.usefixtures("loops")
 
-A, B, C = (status_key(f"SF000{n}") for n in range(3))
+
+def waybill(slot: int, number: int = 0) -> bytes:
+    """The status key of a waybill that belongs into a slot."""
+    return slot.to_bytes(2, "big") + bytes(6) + b"SF%04d" % number
+
+
+A, B, C = waybill(100, 1), waybill(30_000, 2), waybill(60_000, 3)
 
 
 class CountingEngine(MemoryEngine):
@@ -24,105 +32,227 @@ class CountingEngine(MemoryEngine):
         super().__init__()
         self.asked: list[bytes] = []
 
-    def get_many(self, table: Table, keys: "list[bytes]") -> list[bytes | None]:  # type: ignore[override]
+    def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
         """See Engine."""
         self.asked += keys
         return super().get_many(table, keys)
 
 
 def table(engine: MemoryEngine, *, cache_bytes: int = 1 << 20, window: int = 10) -> StatusTable:
-    """A table of statuses that writes back after `window` events."""
+    """A table of statuses that writes everything back once in `window` events."""
     return StatusTable(engine, cache_bytes=cache_bytes, write_back_events=window, checkpoint=0)
 
 
-def row(text: bytes, dirty_since: int = 0) -> bytes:
+def row(text: bytes, position: int = 0) -> bytes:
     """A status row that can be told from others by its text."""
-    return encode_status(NO_STATUS._replace(last_event=text, dirty_since=dirty_since))
+    return encode_status(NO_STATUS._replace(last_event=text, position=position))
+
+
+def event(key: bytes, position: int, size: int = 10) -> EventRow:
+    """The row of an event of a waybill."""
+    return key + position_key(position).rjust(ORDER_LENGTH, b"\0"), bytes(size)
 
 
 def is_dirty(statuses: StatusTable, key: bytes) -> bool:
-    """Whether the row of this key is ahead of the disk."""
-    return key in set(statuses.dirty_keys())
+    """Whether the row of this key, which is in memory, is ahead of the disk."""
+    return status_position(statuses.rows[key]) > statuses.ahead.written[slot_of(key)]
 
 
-def write_back(statuses: StatusTable, engine: MemoryEngine, position: int, rows_max: int) -> int:
-    """Writes back what is due at position; how many rows."""
-    due = statuses.due(position, rows_max)
-    if due is None:
-        return 0
-    engine.write(rows_of(due))
-    statuses.written_back(due)
-    return len(due.keys)
+def change(
+    statuses: StatusTable, position: int, *keys: bytes, size: int = 10
+) -> dict[bytes, bytes]:
+    """One event for each of these waybills from position on, as a plan puts it; the rows."""
+    changed: dict[bytes, bytes] = {}
+    events = []
+    dirtied = 0
+    for at, key in enumerate(keys, position):
+        if key not in changed:
+            dirtied += key not in statuses.rows or not is_dirty(statuses, key)
+        changed[key] = row(b"%d" % at, at)
+        events.append(event(key, at, size))
+    statuses.put(changed, dirtied, events)
+    return changed
+
+
+def write_back(
+    statuses: StatusTable, engine: MemoryEngine, position: int, rows_max: int = 1_000
+) -> list[bytes]:
+    """Writes back what is due at position; the keys of the statuses."""
+    part = statuses.due(position, rows_max)
+    if part is None:
+        return []
+    statuses.written_back(part, engine.write_unlogged(part.batch))
+    return part.keys
 
 
 def test_a_changed_row_is_read_at_once_and_written_later() -> None:
-    """Dirty until the log has moved on by the window, then on disk, and clean."""
+    """Ahead of the disk until the hand comes round, then on disk with its events, and clean."""
     engine = MemoryEngine()
     statuses = table(engine, window=10)
-    statuses.put({A: row(b"a1", 1)}, [A], 1)
-    assert statuses.get(A) == row(b"a1", 1)
-    assert (list(statuses.dirty_keys()), statuses.dirty_count) == ([A], 1)
-    assert statuses.due(10, 100) is None
-    assert engine.get(Table.STATUS, A) is None
-    assert write_back(statuses, engine, 11, 100) == 1
-    assert (list(statuses.dirty_keys()), statuses.dirty_count) == ([], 0)
-    assert statuses.get(A) == engine.get(Table.STATUS, A) == row(b"a1", 1)
-    assert statuses.checkpoint == 11
+    for position in range(1, 10):
+        expected = change(statuses, position, C)[C]
+        assert statuses.get(C) == expected
+        assert (is_dirty(statuses, C), statuses.dirty_count) == (True, 1)
+        assert write_back(statuses, engine, position) == []
+        assert engine.get(Table.STATUS, C) is None
+    # A write is worth its cost for a window's events, if that is less than many.
+    change(statuses, 10, C)
+    expected = change(statuses, 11, C)[C]
+    assert write_back(statuses, engine, 11) == [C]
+    assert (is_dirty(statuses, C), statuses.dirty_count) == (False, 0)
+    assert statuses.get(C) == engine.get(Table.STATUS, C) == expected
+    assert list(engine.scan_all(Table.EVENTS)) == [event(C, n) for n in range(1, 12)]
+    assert (statuses.ahead.count, statuses.written_position) == (0, 11)
 
 
 def test_a_row_that_changes_while_it_is_dirty_is_written_once() -> None:
-    """That is what the table is for: the last of many versions goes to disk."""
+    """That is what the table is for: the last of many versions goes to disk, all of its events."""
     engine = MemoryEngine()
-    statuses = table(engine)
-    statuses.put({A: row(b"a1", 1)}, [A], 1)
-    statuses.put({A: row(b"a2", 1)}, [], 2)
-    statuses.put({A: row(b"a3", 1), B: row(b"b1", 3)}, [B], 3)
-    assert write_back(statuses, engine, 11, 1) == 1
-    assert engine.get(Table.STATUS, A) == row(b"a3", 1)
-    assert statuses.checkpoint == 1, (
-        "B's change at position 3 is not on disk, nor is position 2 due"
-    )
-    assert write_back(statuses, engine, 13, 100) == 1
-    assert statuses.checkpoint == 13
+    statuses = table(engine, window=4)
+    change(statuses, 1, A)
+    change(statuses, 2, A)
+    rows = change(statuses, 3, B, A)
+    part = statuses.due(4, 1_000)
+    assert part is not None
+    assert (part.keys, part.rows) == ([A, B], [rows[A], rows[B]])
+    assert part.events == [event(A, 1), event(A, 2), event(A, 4), event(B, 3)]
 
 
-def test_the_checkpoint_is_before_the_first_row_that_is_not_written() -> None:
-    """Groups are written as a whole, some at a time; the checkpoint never runs ahead of them."""
+def test_the_checkpoint_is_never_ahead_of_what_is_kept() -> None:
+    """Nor of a slot that was not written: it is where the slot that is next was written last."""
+    engine = MemoryEngine()
+    statuses = table(engine, window=1_000)
+    change(statuses, 1, A, B, C)
+    for number, position in enumerate((0, 0, 3), 1):
+        part = statuses.everything(3, 1)
+        assert part is not None
+        statuses.written_back(part, number)
+        assert statuses.written_position == position
+    assert statuses.checkpoint == 0
+    assert not statuses.kept(2)
+    assert statuses.checkpoint == 0
+    assert statuses.kept(3)
+    assert not statuses.kept(3)
+    assert statuses.checkpoint == 3
+
+
+def test_the_second_round_is_behind_the_first() -> None:
+    """What was written then and is dirty again does not hold the checkpoint where it was."""
+    engine = MemoryEngine()
+    statuses = table(engine, window=1_000)
+    change(statuses, 1, A, C)
+    for round_number in range(1, 4):
+        position = 2 * round_number
+        for expected in (position - 2, position):
+            part = statuses.everything(position, 1)
+            assert part is not None
+            statuses.written_back(part, engine.write_unlogged(part.batch))
+            if expected != position:  # the hand is between the two
+                change(statuses, position + 1, A)
+                assert statuses.written_position == expected
+        assert statuses.written_position == position
+        change(statuses, position + 2, C)
+    engine.keep_unlogged()
+    assert statuses.kept(engine.kept_unlogged())
+    assert statuses.checkpoint == 6
+
+
+def test_the_work_is_spread_evenly() -> None:
+    """With each event goes its share of a round, and the window is what is ahead, at most."""
+    engine = MemoryEngine()
+    statuses = table(engine, window=5_000, cache_bytes=0)
+    rng = Random(3)
+    most = most_written = 0
+    for position in range(1, 20_000, 10):
+        change(statuses, position, *(waybill(rng.randrange(SLOTS)) for _ in range(10)))
+        before = statuses.ahead.count
+        while write_back(statuses, engine, position + 9):
+            pass
+        most_written = max(most_written, before - statuses.ahead.count)
+        most = max(most, statuses.ahead.count)
+        assert position + 9 - statuses.written_position <= 5_000 + 600
+    # A slot's events are all those of the last round: at the hand none, behind it a window's share.
+    assert 2_000 < most < 3_800
+    assert most_written < 1_000
+
+
+def test_large_events_are_written_back_sooner() -> None:
+    """What is ahead is bounded in bytes, too: one counts as many as it is large."""
+    engine = MemoryEngine()
+    statuses = table(engine, window=100)
+    for position in range(1, 11):
+        assert write_back(statuses, engine, position) == []
+        change(statuses, position, C, size=10 * AHEAD_EVENT_BYTES)
+    assert write_back(statuses, engine, 10) == [C]
+
+
+def test_one_slot_is_written_however_large_it_is() -> None:
+    """Or what gathered in it would never leave; of others no more than was asked for."""
     engine = MemoryEngine()
     statuses = table(engine, window=1)
-    for position in range(1, 7):
-        key = status_key(f"SF{position:04}")
-        statuses.put({key: row(b"x", position)}, [key], position)
-    assert write_back(statuses, engine, 6, 2) == 2
-    assert statuses.checkpoint == 2
-    assert write_back(statuses, engine, 6, 2) == 2
-    assert statuses.checkpoint == 4
-    assert position_of(engine.get(Table.META, META_STATUS_CHECKPOINT) or b"") == 4
+    keys = [waybill(7, n) for n in range(50)]
+    change(statuses, 1, waybill(3), *keys, waybill(9))
+    assert write_back(statuses, engine, 52, 2) == [waybill(3)]
+    assert write_back(statuses, engine, 52, 2) == keys
+    assert write_back(statuses, engine, 52, 2) == [waybill(9)]
+    assert write_back(statuses, engine, 52, 2) == []
 
 
-def test_one_group_is_written_however_large_it_is() -> None:
-    """Or the largest commit would never leave."""
+def test_what_the_engine_did_not_take_stays_due() -> None:
+    """After a stall it is written, so that what is ahead stays bounded however long one lasts."""
     engine = MemoryEngine()
-    statuses = table(engine, window=1)
-    keys = [status_key(f"SF{n:04}") for n in range(50)]
-    statuses.put(dict.fromkeys(keys, row(b"x", 1)), keys, 1)
-    assert write_back(statuses, engine, 9, 2) == 50
+    statuses = table(engine, window=100)
+    position = 0
+    for _ in range(50):
+        for _ in range(20):
+            position += 1
+            change(statuses, position, waybill(position * 7_919 % SLOTS, position))
+            part = statuses.due(position, 1_000)  # a stall: nothing is written
+            assert part is None or part.events
+        while write_back(statuses, engine, position):
+            pass
+        assert statuses.ahead.count <= 100
+        assert statuses.written_position >= position - 101
+
+
+def test_a_crowded_slot_is_written_out_of_its_turn() -> None:
+    """A waybill that is scanned without end is not looked through from one end to the other.
+
+    The hand stays where it is, and the checkpoint before what it has not come to.
+    """
+    engine = MemoryEngine()
+    statuses = table(engine, window=1_000_000)
+    early, late = b"\x70\0\0\0\0\0\0\0SF1", b"\xff\0\0\0\0\0\0\0SF2"
+    change(statuses, 1, early)
+    assert write_back(statuses, engine, 1) == []
+    change(statuses, 2, *[late] * (CROWDED_ROWS - 1))
+    assert write_back(statuses, engine, CROWDED_ROWS) == []
+    change(statuses, CROWDED_ROWS + 1, late)
+    assert write_back(statuses, engine, CROWDED_ROWS + 1, rows_max=10) == [late]
+    assert (statuses.ahead.count, statuses.dirty_count) == (1, 1)
+    assert statuses.written_position == 0
+    assert write_back(statuses, engine, CROWDED_ROWS + 1) == []
+    last = statuses.everything(CROWDED_ROWS + 1, 10)
+    assert last
+    assert last.keys == [early]
 
 
 def test_a_shutdown_writes_everything_a_part_at_a_time() -> None:
     """Due or not; then there is nothing more, and the window is what it was."""
     engine = MemoryEngine()
     statuses = table(engine, window=1_000)
-    for position in range(1, 5):
-        key = status_key(f"SF{position:04}")
-        statuses.put({key: row(b"x", position)}, [key], position)
-    written = 0
+    change(statuses, 1, A, B, C)
+    change(statuses, 4, B)
+    written = []
     while part := statuses.everything(4, 2):
-        engine.write(rows_of(part))
-        statuses.written_back(part)
-        written += len(part.keys)
-    assert (written, statuses.checkpoint, statuses.dirty_count) == (4, 4, 0)
-    statuses.put({A: row(b"a", 5)}, [A], 5)
+        statuses.written_back(part, engine.write_unlogged(part.batch))
+        written.append(part.keys)
+    assert written == [[A], [B], [C]], "B has two events, and A's would make three"
+    assert (statuses.dirty_count, statuses.ahead.count, statuses.ahead.size) == (0, 0, 0)
+    engine.keep_unlogged()
+    statuses.kept(engine.kept_unlogged())
+    assert statuses.checkpoint == 4
+    change(statuses, 5, A)
     assert statuses.due(5, 100) is None
 
 
@@ -140,7 +270,7 @@ def test_rows_are_read_from_disk_once() -> None:
 def test_what_was_read_first_is_forgotten_first_and_read_again() -> None:
     """The clean rows are bounded in bytes, the list of what to forget with them."""
     engine = CountingEngine()
-    keys = [status_key(f"SF{n:04}") for n in range(200)]
+    keys = [waybill(n * 300, n) for n in range(200)]
     engine.write([(Table.STATUS, [(key, row(bytes(60))) for key in keys])])
     cost = len(row(bytes(60))) + ROW_OVERHEAD_BYTES
     statuses = table(engine, cache_bytes=20 * cost)
@@ -159,56 +289,102 @@ def test_what_is_dirtied_again_and_again_is_not_forgotten() -> None:
     cost = len(row(bytes(2))) + ROW_OVERHEAD_BYTES
     statuses = table(engine, cache_bytes=10 * cost, window=1)
     for position in range(1, 200, 2):
-        cold = status_key(f"SF{position:04}")
-        statuses.put({A: row(b"%02d" % (position % 97), position)}, [A], position)
-        statuses.put({cold: row(b"x.", position + 1)}, [cold], position + 1)
-        assert write_back(statuses, engine, position + 1, 100)
+        change(statuses, position, A, waybill(40_000, position))
+        assert write_back(statuses, engine, position + 1)
         assert len(statuses.rows) <= 12
         assert A in statuses.rows
 
 
+def test_a_dirty_row_is_not_forgotten() -> None:
+    """However small the cache: a row that is not on disk is nowhere else."""
+    engine = CountingEngine()
+    statuses = table(engine, cache_bytes=0, window=1_000)
+    rows = change(statuses, 1, A, B)
+    for number in range(50):
+        engine.write([(Table.STATUS, [(waybill(5, number), row(b"cold"))])])
+        assert statuses.get(waybill(5, number)) == row(b"cold")
+    assert dict.fromkeys(statuses.rows) == {A: None, B: None}
+    assert {key: statuses.rows[key] for key in (A, B)} == rows
+
+
+def test_a_row_that_a_crash_left_ahead_of_the_checkpoint_is_dirty() -> None:
+    """It is not forgotten, and written again with the events that the crash may have lost."""
+    engine = CountingEngine()
+    engine.write([(Table.STATUS, [(A, row(b"a", 7))])])
+    statuses = StatusTable(engine, cache_bytes=0, write_back_events=1, checkpoint=3)
+    assert statuses.fetch([A]) == {A: row(b"a", 7)}
+    assert is_dirty(statuses, A)
+    statuses.put({}, 1, [event(A, 7)])  # as a replay does
+    assert statuses.rows[A] == row(b"a", 7)
+    assert write_back(statuses, engine, 7) == [A]
+    assert (len(statuses.rows), statuses.dirty_count) == (0, 0)
+
+
+@settings(max_examples=40)
 @given(
-    st.randoms(use_true_random=False),
+    st.integers(0, 2**64 - 1),
     st.sampled_from([0, 400, 2_000, 1 << 20]),
-    st.integers(0, 12),
+    st.sampled_from([5, 20, 100]),
     st.integers(1, 6),
 )
 def test_any_history_reads_as_a_dict(
-    rng: Random, cache_bytes: int, window: int, rows_max: int
+    seed: int, cache_bytes: int, window: int, rows_max: int
 ) -> None:
-    """Changes, reads and write-backs in any order: rows are the latest, the checkpoint holds."""
+    """Changes, reads and write-backs in any order: rows are the latest, events are all there.
+
+    And a crash at any moment finds everything up to the checkpoint on disk, whatever of the rest.
+    """
+    rng = Random(seed)
     engine = MemoryEngine()
     statuses = table(engine, cache_bytes=cache_bytes, window=window)
-    keys = [status_key(f"SF{n:04}") for n in range(6)]
+    timelines = Timelines(engine, statuses.ahead)
+    keys = [waybill(slot, n) for n, slot in enumerate([0, 9_000, 9_000, 40_000, 65_535, 65_535])]
     latest: dict[bytes, bytes] = {}
-    changed_at: dict[bytes, list[int]] = {key: [] for key in keys}
+    events: dict[bytes, dict[bytes, bytes]] = {key: {} for key in keys}
     position = 0
     for _ in range(30):
-        chosen = rng.sample(keys, rng.randint(1, 4))
-        missing = [key for key in chosen if key not in statuses.rows]
+        chosen = rng.choices(keys, k=rng.randint(1, 4))
+        missing = [key for key in set(chosen) if key not in statuses.rows]
         found = statuses.fetch(missing)
         assert found == {key: latest[key] for key in missing if key in latest}
-        first = position + 1
-        changed, dirtied = {}, []
+        changed = {}
+        dirtied = sum(
+            status_position(latest[key]) <= statuses.ahead.written[slot_of(key)]
+            if key in latest
+            else 1
+            for key in set(chosen)
+        )
+        rows = []
         for key in chosen:
             position += 1
-            before = latest.get(key)
-            since = decode_status(before).dirty_since if before else 0
-            if since <= statuses.checkpoint:
-                since = first
-                dirtied.append(key)
-            changed[key] = latest[key] = row(b"%d" % position, since)
-            changed_at[key].append(position)
-        statuses.put(changed, dirtied, first)
-        assert set(chosen) <= set(statuses.dirty_keys())
+            changed[key] = latest[key] = row(b"%d" % position, position)
+            rows.append(event(key, position, rng.choice([10, 600])))
+            events[key] |= dict(rows[-1:])
+        engine.write([(Table.LOG, [(position_key(position), b"")])])
+        statuses.put(changed, dirtied, rows)
         while rng.random() < 0.7 and write_back(statuses, engine, position, rows_max):
             pass
+        if rng.random() < 0.1:
+            engine.keep_unlogged()
+        statuses.kept(engine.kept_unlogged())
         assert {key: statuses.get(key) for key in keys} == {key: latest.get(key) for key in keys}
-        stored = engine.get(Table.META, META_STATUS_CHECKPOINT) or position_key(0)
-        assert position_of(stored) == statuses.checkpoint
+        dirty = [key for key in keys if key in statuses.rows and is_dirty(statuses, key)]
+        assert statuses.dirty_count == len(dirty)
         for key in keys:
-            current = max((at for at in changed_at[key] if at <= statuses.checkpoint), default=0)
-            on_disk = engine.get(Table.STATUS, key)
-            assert int(decode_status(on_disk).last_event if on_disk else 0) >= current
-            if not is_dirty(statuses, key):
-                assert on_disk == latest.get(key)
+            assert dict(timelines.rows(key)) == events[key]
+            if key not in dirty:
+                assert engine.get(Table.STATUS, key) == latest.get(key)
+        more = {each: rng.randint(0, 5) for each in Table}
+        survivor = engine.crash(rng.randint(0, 99), more)
+        for key in keys:
+            due = {at: value for at, value in events[key].items() if _is_due(at, statuses)}
+            assert due.items() <= dict(survivor.scan_prefix(Table.EVENTS, key)).items()
+            if due:
+                on_disk = survivor.get(Table.STATUS, key)
+                assert on_disk is not None
+                assert max(due)[-8:] <= position_key(status_position(on_disk))
+
+
+def _is_due(event_key: bytes, statuses: StatusTable) -> bool:
+    """Whether the checkpoint says that this event is on disk."""
+    return split_event_key(event_key)[1][-8:] <= position_key(statuses.checkpoint)

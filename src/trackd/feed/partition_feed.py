@@ -11,9 +11,9 @@ memory is read from the engine. A reader keeps its own position; nobody waits fo
 """
 
 import asyncio
-import functools
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from trackd import compiled
 from trackd.feed.change import LoggedChange, Source
 from trackd.store import records
-from trackd.store.engine import Engine
+from trackd.store.engine_contract import Engine
 from trackd.store.errors import DataDamaged
 from trackd.store.keys import Table, position_key, position_of
 from trackd.store.records import CHANGED, decode_block, recorded_at_suffix
@@ -95,17 +95,21 @@ class PartitionFeed:
     def __init__(
         self,
         engine: Engine,
+        stored_event: Callable[[bytes], bytes | None],
         *,
         position_prefix: str,
         oldest_position: int,
         newest_position: int,
         memory_bytes: int,
     ) -> None:
-        """position_prefix: see Source. oldest_position: the first one that the log has."""
+        """stored_event, position_prefix: see Source.
+
+        oldest_position: the first one that the log has.
+        """
         self._engine = engine
         self._memory_bytes_max = memory_bytes
         # The source knows the engine and not the feed, which keeps changes that know the source.
-        self.source = Source(position_prefix, functools.partial(engine.get, Table.EVENTS))
+        self.source = Source(position_prefix, stored_event)
         # Raised by the log's retention only; the second by the committer's settle only.
         self.oldest_position = oldest_position
         self.newest_position = newest_position

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from trackd.feed.partition_feed import PartitionFeed
-from trackd.store.engine import Engine
+from trackd.store.engine_contract import Engine
 from trackd.store.errors import WriteStalled
 from trackd.store.keys import META_LOG_FLOOR, Table, position_key, position_of
 from trackd.store.records import block_head

@@ -29,7 +29,7 @@ from trackd.feed.subscription_rows import (
 )
 from trackd.store import failpoint
 from trackd.store.committer import Committer
-from trackd.store.engine import Engine, Rows
+from trackd.store.engine_contract import Engine, Rows
 from trackd.store.errors import DataDamaged
 from trackd.store.keys import (
     SubscriptionRow,

@@ -271,7 +271,7 @@ class Watch:
         if self._scan is None:
             self._scan = one.snapshot(self._snapshot_after)
             self._scan_at = time.monotonic()
-        statuses = await self._scan.take(bytes_max=RUN_BYTES_MIN)
+        statuses = self._scan.take(bytes_max=RUN_BYTES_MIN)
         if not statuses:
             self._scan = None
             self._snapshot_of, self._snapshot_after = self._snapshot_of + 1, b""

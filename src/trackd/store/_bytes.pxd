@@ -40,7 +40,7 @@ cdef enum:
     AT_NEWEST = 19
     AT_LAST = 37
     AT_UPDATED_AT = 55
-    AT_DIRTY_SINCE = 63
+    AT_UNUSED = 63
     AT_POSITION = 71
     AT_PLACE_LENGTH = 79
     AT_LAST_LENGTH = 80

@@ -20,7 +20,6 @@ from trackd.store._bytes cimport (
     AT_BLOCK_COUNT,
     AT_COUNT,
     AT_COURSE,
-    AT_DIRTY_SINCE,
     AT_ENTRY_COUNT,
     AT_ENTRY_FIRST_AT,
     AT_FIRST_AT,
@@ -38,6 +37,7 @@ from trackd.store._bytes cimport (
     AT_RANK,
     AT_RECORDED_AT,
     AT_TIME,
+    AT_UNUSED,
     AT_UPDATED_AT,
     BLOCK_HEAD,
     ENTRY_HEAD,
@@ -151,16 +151,15 @@ def missing(submissions, list rows):
 def plan_scans(planner, list scans, verdict, list rows, dict known, list entries, uint64_t recorded_at_ms):
     """Planner._plan_scans."""
     cdef bytes suffix = records.recorded_at_suffix(recorded_at_ms)
-    cdef list events = planner._events, dirtied = planner._dirtied
+    cdef list events = planner._events
     cdef dict changed = planner._changed
     cdef uint32_t count_max = planner._waybill_events_max, count
-    cdef uint64_t first_position = planner.position + 1
     cdef uint64_t position = planner.position + len(entries)
-    cdef uint64_t checkpoint = planner._statuses.checkpoint
-    cdef uint64_t occurred_at_ms, first_at, updated_at, dirty_since
+    cdef uint64_t[:] written = planner._statuses.ahead.written
+    cdef uint64_t occurred_at_ms, first_at, updated_at, row_position
     cdef Py_ssize_t i, place_length, last_length, row_length, wire_length, place_before_length, size, j
     cdef int before, milestone, code, step, course, marks, flags, flags_before, announced, clears
-    cdef int accepted = 0, new_waybills = 0
+    cdef int accepted = 0, new_waybills = 0, dirtied = 0
     cdef Bytes old, place, last_event, last, newest, fingerprints, place_before, stored_data
     cdef unsigned char* out
     cdef unsigned char[ORDER] order
@@ -203,7 +202,7 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         newest = old + AT_NEWEST
         last = old + AT_LAST
         updated_at = load64(old + AT_UPDATED_AT)
-        dirty_since = load64(old + AT_DIRTY_SINCE)
+        row_position = load64(old + AT_POSITION)
         place = place_before = old + HEAD
         place_before_length = place_length
         last_event = place + place_length
@@ -275,9 +274,8 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
             announced |= _BIT[milestone]
         if marks & _CHANGED or memcmp(last, old + AT_LAST, ORDER) != 0:
             marks |= _LAST_IS_THIS if memcmp(last, order, ORDER) == 0 else _LAST_IS_ANOTHER
-        if dirty_since <= checkpoint:
-            dirty_since = first_position
-            dirtied.append(key)
+        if row_position <= written[load16(_data(key))]:
+            dirtied += 1
             new_waybills += count == 0
         count += 1
         if occurred_at_ms < first_at:
@@ -313,7 +311,7 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         memcpy(out + AT_NEWEST, newest, ORDER)
         memcpy(out + AT_LAST, last, ORDER)
         store64(out + AT_UPDATED_AT, updated_at or recorded_at_ms)
-        store64(out + AT_DIRTY_SINCE, dirty_since)
+        store64(out + AT_UNUSED, 0)
         store64(out + AT_POSITION, position)
         out[AT_PLACE_LENGTH] = place_length
         store16(out + AT_LAST_LENGTH, last_length)
@@ -327,6 +325,7 @@ def plan_scans(planner, list scans, verdict, list rows, dict known, list entries
         changed[key] = new
         accepted += 1
     verdict.accepted += accepted
+    planner._dirtied += dirtied
     planner._new_waybills += new_waybills
 
 
@@ -354,26 +353,26 @@ def keys_of_block(bytes block):
 
 
 def lay_over(
-    bytes block, uint64_t last_position, list keys, Rows rows, dict found, uint64_t checkpoint,
-    stored_event,
+    bytes block, uint64_t last_position, list keys, Rows rows, dict found, stored_event,
 ):
-    """replay._lay_over for one block: the rows that it changes, and the keys of those it dirties.
+    """replay._lay_over for one block: the rows that it changes, and the rows of its events.
 
-    keys: as keys_of_block tells them. stored_event(key, order): that event and its facility.
+    keys: as keys_of_block tells them. stored_event(event_key, position, events): that event, and
+    its facility.
     """
     cdef Bytes at = _data(block)
     cdef Bytes old, place, last, last_event, newest, fingerprints, entry
     cdef Event event
-    cdef uint64_t recorded_at_ms = load64(at + AT_RECORDED_AT), updated_at, dirty_since
-    cdef uint64_t position = last_position - len(keys), first_position = position + 1
+    cdef uint64_t recorded_at_ms = load64(at + AT_RECORDED_AT), updated_at
+    cdef uint64_t position = last_position - len(keys)
     cdef Py_ssize_t length, place_length, last_length, size
     cdef int marks, announced
     cdef unsigned char[ORDER] order
     cdef unsigned char* out
     cdef bytes suffix = records.recorded_at_suffix(recorded_at_ms)
-    cdef bytes key, row
+    cdef bytes key, row, stored, event_key
     cdef dict changed = {}
-    cdef list dirtied = []
+    cdef list events = []
     at += BLOCK_HEAD
     for key in keys:
         entry = at
@@ -382,16 +381,19 @@ def lay_over(
         at += ENTRY_HEAD + (ORDER if marks & _LAST_IS_ANOTHER else 0)
         read_event(at, length, &event)
         position += 1
+        order[0] = 0
+        store64(order + AT_TIME, event.occurred_at_ms)
+        order[AT_RANK] = event.code
+        store64(order + AT_ID, xxh3(event.event_id, event.event_id_length))
+        event_key = key + order[:ORDER]
+        stored = PyBytes_FromStringAndSize(<char*>at, length) + suffix
+        events.append((event_key, stored))
         row = changed.get(key) or rows.get(key) or found.get(key) or _NOTHING
         _check_row(row)
         old = _data(row)
         if load64(old + AT_POSITION) >= position:
             at += length
             continue
-        dirty_since = load64(old + AT_DIRTY_SINCE)
-        if dirty_since <= checkpoint:
-            dirty_since = first_position
-            dirtied.append(key)
         place = old + HEAD
         place_length = old[AT_PLACE_LENGTH]
         last_event = place + place_length
@@ -405,21 +407,16 @@ def lay_over(
         if marks & _CHANGED:
             announced |= _BIT[entry[AT_AFTER]]
             updated_at = recorded_at_ms
-        order[0] = 0
-        store64(order + AT_TIME, event.occurred_at_ms)
-        order[AT_RANK] = event.code
-        store64(order + AT_ID, xxh3(event.event_id, event.event_id_length))
         if memcmp(order, newest, ORDER) > 0:
             newest = order
         if marks & _LAST_IS_THIS:
             last = order
-            stored = PyBytes_FromStringAndSize(<char*>at, length) + suffix
             last_event, last_length = _data(stored), PyBytes_GET_SIZE(stored)
             place, place_length = event.facility, event.facility_length
         elif marks & _LAST_IS_ANOTHER:
             last = entry + ENTRY_HEAD
-            stored, facility = stored_event(key, last[:ORDER], position)
-            last_event, last_length = _data(stored), PyBytes_GET_SIZE(stored)
+            other, facility = stored_event(key + last[:ORDER], position, events)
+            last_event, last_length = _data(other), PyBytes_GET_SIZE(other)
             place, place_length = _data(facility), PyBytes_GET_SIZE(facility)
         new = PyBytes_FromStringAndSize(NULL, HEAD + place_length + last_length + size + FINGERPRINT)
         out = <unsigned char*>_data(new)
@@ -433,7 +430,7 @@ def lay_over(
         memcpy(out + AT_NEWEST, newest, ORDER)
         memcpy(out + AT_LAST, last, ORDER)
         store64(out + AT_UPDATED_AT, updated_at)
-        store64(out + AT_DIRTY_SINCE, dirty_since)
+        store64(out + AT_UNUSED, 0)
         store64(out + AT_POSITION, position)
         out[AT_PLACE_LENGTH] = place_length
         store16(out + AT_LAST_LENGTH, last_length)
@@ -447,7 +444,7 @@ def lay_over(
         memcpy(out + size, order + AT_ID, FINGERPRINT)
         changed[key] = new
         at += length
-    return changed, dirtied
+    return changed, events
 
 
 cdef struct Slot:
@@ -462,6 +459,8 @@ cdef enum:
     TOGETHER = 128
     BYTES_OBJECT_HEAD = 32
     CACHE_LINE = 64
+    # Keys later, which memory is asked for now.
+    FORGET_SOON = 8
 
 
 cdef class Rows:
@@ -560,11 +559,31 @@ cdef class Rows:
         slot.row = <PyObject*>row
 
     def __delitem__(self, bytes key):
-        cdef Slot* free = self._find(_hash(key), key)
+        cdef Slot* slot = self._find(_hash(key), key)
+        if slot.key is NULL:
+            raise KeyError(key)
+        self._free(slot)
+
+    def forget(self, tuple keys, uint64_t position):
+        cdef Py_ssize_t i, soon, count = len(keys)
+        cdef Slot* slot
+        for i in range(count):
+            soon = i + 2 * FORGET_SOON
+            if soon < count:
+                prefetch(&self.slots[_hash(<bytes>keys[soon]) >> self.shift])
+            soon = i + FORGET_SOON
+            if soon < count:
+                slot = &self.slots[_hash(<bytes>keys[soon]) >> self.shift]
+                if slot.key is not NULL:
+                    prefetch(slot.key)
+                    prefetch(<char*>slot.row + CACHE_LINE)
+            slot = self._find(_hash(<bytes>keys[i]), <bytes>keys[i])
+            if slot.key is not NULL and load64(_data(<bytes>slot.row) + AT_POSITION) <= position:
+                self._free(slot)
+
+    cdef void _free(self, Slot* free) noexcept:
         cdef Slot* slot = free
         cdef Py_ssize_t home, hole, mask = self.capacity - 1
-        if free.key is NULL:
-            raise KeyError(key)
         Py_DECREF(<object>free.key)
         Py_DECREF(<object>free.row)
         self.count -= 1

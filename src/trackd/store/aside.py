@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trackd.store.engine import Rows
+from trackd.store.engine_contract import Rows
 from trackd.store.errors import StorageFailed
 from trackd.store.keys import Table
 

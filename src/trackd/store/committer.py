@@ -16,41 +16,27 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from trackd.store import failpoint
 from trackd.store.aside import ASIDE_DELAY_S, Aside
 from trackd.store.commit_figures import CommitFigures
-from trackd.store.engine import Engine, Rows
+from trackd.store.engine_contract import Engine, Rows
 from trackd.store.errors import SpaceLow, StorageFailed, WriteStalled, as_storage_failure
 from trackd.store.keys import Table
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
 from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
+from trackd.store.waiting import Waiting, once_more
+from trackd.store.write_back import WritingBack
+from trackd.store.written import Submission, Written
 from trackd.turns import Turns
 
 STALL_RETRY_S = 0.002
 # Commits that may be written while a flush runs: a disk may hang. The rest is held back.
 UNFLUSHED_COMMITS_MAX = 16
-
-
-@dataclass(slots=True)
-class Submission:
-    """Scans that wait for a commit, together."""
-
-    scans: Sequence[ScanTuple]
-    answer: asyncio.Future[Verdict]
-    submitted_at: float
-
-
-@dataclass(slots=True)
-class _Written:
-    """A plan in the engine that is not durable yet."""
-
-    plan: Plan
-    submissions: list[Submission]
-    aside: Aside = field(default_factory=Aside)
+# What is written back in one go: as much as so many full commits.
+WRITE_BACK_COMMITS = 2
 
 
 class Committer:
@@ -82,6 +68,13 @@ class Committer:
         self._space = space or SpaceGuard()
         self._loop = asyncio.get_running_loop()
         self._turns = turns or Turns()
+        self._writing_back = WritingBack(
+            engine,
+            statuses,
+            rows_max=WRITE_BACK_COMMITS * commit_events_max,
+            turns=self._turns,
+            on_failure=self._failed,
+        )
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self.figures = CommitFigures()
         self._queue: deque[Submission] = deque()  # what waits for a plan
@@ -90,15 +83,15 @@ class Committer:
         # Rows that are not events and wait for a commit to ride on.
         self._aside = Aside()
         # A plan that the engine has not taken yet (a stall); nothing is planned while there is one.
-        self._stalled: _Written | None = None
+        self._stalled: Written | None = None
         self._stalled_at = 0.0
-        self._written: list[_Written] = []  # what waits for a flush
-        self._flushing: list[_Written] | None = None  # what the flush that runs is for
+        self._written: list[Written] = []  # what waits for a flush
+        self._flushing: list[Written] | None = None  # what the flush that runs is for
         self._flush_began = 0.0
         self.written_position = planner.position
         self.durable_position = planner.position
-        self._room_waiters: list[asyncio.Future[None]] = []
-        self._durable_waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiting_for_room = Waiting()
+        self._waiting_for_durable = Waiting()
         self._failure: StorageFailed | None = None
 
     # What callers ask.
@@ -111,7 +104,7 @@ class Committer:
         """
         answer: asyncio.Future[Verdict] = self._loop.create_future()
         if self._failure:
-            answer.set_exception(_once_more(self._failure))
+            answer.set_exception(once_more(self._failure))
             return answer
         self._queue.append(Submission(scans, answer, time.monotonic()))
         self.queued_events += len(scans)
@@ -141,20 +134,14 @@ class Committer:
         """Returns once all up to position is durable. Raises StorageFailed if it will never be."""
         if position <= self.durable_position:
             return
-        if self._failure:
-            raise _once_more(self._failure)
-        waiter: asyncio.Future[None] = self._loop.create_future()
-        self._durable_waiters.append((position, waiter))
-        await waiter
+        self._raise_failure()
+        await self._waiting_for_durable.until(position)
 
     async def room(self, events_max: int) -> None:
         """Returns once fewer than events_max events wait for a plan. Raises StorageFailed."""
         while self.queued_events >= events_max:
-            if self._failure:
-                raise _once_more(self._failure)
-            waiter: asyncio.Future[None] = self._loop.create_future()
-            self._room_waiters.append(waiter)
-            await waiter
+            self._raise_failure()
+            await self._waiting_for_room.until(0)
 
     @property
     def planned_position(self) -> int:
@@ -173,32 +160,55 @@ class Committer:
 
     async def drain(self) -> None:
         """Returns once nothing waits any more. Raises StorageFailed."""
-        while self._queue or self._aside or self._stalled or self._written or self._flushing:
-            if self._failure:
-                raise _once_more(self._failure)
+        while (
+            self._queue
+            or self._aside
+            or self._stalled
+            or self._written
+            or self._flushing
+            or self._writing_back.is_due
+        ):
+            self._raise_failure()
             await asyncio.sleep(STALL_RETRY_S)
-        if self._failure:
-            raise _once_more(self._failure)
+        self._raise_failure()
 
     async def checkpoint(self) -> None:
-        """Writes back every dirty status; nothing may be submitted meanwhile. StorageFailed."""
+        """Writes back all that is ahead of the disk, for good; nothing may be submitted meanwhile.
+
+        Raises StorageFailed.
+        """
         await self.drain()
-        while self.write_back():
-            # One flush for many parts; but a stalled one has to be taken first.
-            await (self.drain() if self._stalled else asyncio.sleep(0))
+        while self._statuses.ahead.count:
+            await asyncio.sleep(0 if self.write_back() else STALL_RETRY_S)
+            self._raise_failure()
+        await self.keep()
         await self.drain()
 
     def write_back(self) -> bool:
-        """Writes a part of the dirty statuses back; False if there is none, or it has to wait."""
-        if self._stalled or self._failure or not (plan := self._planner.plan_checkpoint()):
-            return False
-        failpoint.reach("in_checkpoint")
-        self._write(_Written(plan, []))
-        return True
+        """Writes a part of what is ahead of the disk; False if there is none, or it has to wait."""
+        position = self._writable_position()
+        return position is not None and self._writing_back.write(position, everything=True)
+
+    async def keep(self) -> None:
+        """Has the checkpoint move up to what was written back before. Raises StorageFailed."""
+        self._raise_failure()
+        try:
+            await self._writing_back.keep()
+        except Exception as error:
+            self._failed(error)
+        self._raise_failure()
+        if not self._stalled and (plan := self._planner.plan_checkpoint()):
+            self._write(Written(plan, []))
+            self._raise_failure()
+
+    def _writable_position(self) -> int | None:
+        """Up to where the log is written; None if nothing can be written after it now."""
+        return None if self._stalled or self._failure else self.written_position
 
     async def close(self) -> None:
         """Ends the flush thread. Nothing may be running."""
         await asyncio.to_thread(self._flusher.shutdown)
+        await self._writing_back.close()
 
     # Plan and write.
 
@@ -224,9 +234,10 @@ class Committer:
             # DataDamaged, or a defect: nothing was planned, and nobody may wait for ever.
             self._plan_one_by_one(submissions, error)
         else:
-            self._write(_Written(plan, submissions))
+            self._write(Written(plan, submissions))
         if self._queue:
             self._pump_soon()
+        self._writing_back.soon(self._writable_position)
 
     def _commits_during_flush(self) -> bool:
         """Whether a full commit waits, and not too many are written already."""
@@ -239,7 +250,7 @@ class Committer:
             submission = self._queue.popleft()
             self.queued_events -= len(submission.scans)
             self._answer_with(submission.answer, SpaceLow("the disk is nearly full"))
-        self._wake_room_waiters()
+        self._waiting_for_room.reached(0)
 
     def _take(self) -> list[Submission]:
         taken = [self._queue.popleft()]
@@ -248,14 +259,8 @@ class Committer:
             taken.append(self._queue.popleft())
             events += len(taken[-1].scans)
         self.queued_events -= events
-        self._wake_room_waiters()
+        self._waiting_for_room.reached(0)
         return taken
-
-    def _wake_room_waiters(self) -> None:
-        waiting, self._room_waiters = self._room_waiters, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
 
     def _plan_one_by_one(self, submissions: list[Submission], error: Exception) -> None:
         """One waybill that cannot be read must not fail the others' submissions."""
@@ -273,7 +278,7 @@ class Committer:
             except Exception as own_error:
                 self._answer_with(submission.answer, own_error)
             else:
-                self._write(_Written(plan, [submission]))
+                self._write(Written(plan, [submission]))
 
     def _write_aside(self) -> None:
         """No commit came for them: the rows go alone. Behind a stall they ride on what stalled."""
@@ -282,9 +287,9 @@ class Committer:
         if len(self._written) >= UNFLUSHED_COMMITS_MAX:
             self._loop.call_later(ASIDE_DELAY_S, self._write_aside)
             return
-        self._write(_Written(Plan([], [], self.written_position, 0, None), []))
+        self._write(Written(Plan([], [], self.written_position, 0), []))
 
-    def _write(self, written: _Written) -> None:
+    def _write(self, written: Written) -> None:
         failpoint.reach("before_write")
         written.aside.take(self._aside)
         try:
@@ -299,7 +304,7 @@ class Committer:
         except Exception as error:
             # A plan that is not written leaves a hole: whatever the reason, it is the end.
             self._written.append(written)  # so that its callers are told, too
-            self._fail(as_storage_failure(error))
+            self._failed(error)
             return
         failpoint.reach("after_write")
         if self._stalled:
@@ -307,8 +312,6 @@ class Committer:
             self.figures.stalled_s += time.monotonic() - self._stalled_at
             self._pump_soon()
         self.written_position = written.plan.last_position
-        if written.plan.write_back:
-            self._statuses.written_back(written.plan.write_back)
         self._written.append(written)
         self._flush()
 
@@ -338,7 +341,7 @@ class Committer:
             flush.exception()
             return
         if error := flush.exception():
-            self._fail(as_storage_failure(error))
+            self._failed(error)
             return
         assert self._flushing is not None
         settled, self._flushing = self._flushing, None
@@ -348,7 +351,7 @@ class Committer:
         self._flush()
         self._pump_soon()
 
-    def _settle(self, settled: list[_Written], now: float) -> None:
+    def _settle(self, settled: list[Written], now: float) -> None:
         position = settled[-1].plan.last_position
         failpoint.reach("before_ack")
         self.durable_position = position
@@ -363,15 +366,17 @@ class Committer:
             for submission, verdict in zip(written.submissions, written.plan.verdicts, strict=True):
                 if not submission.answer.done():
                     submission.answer.set_result(verdict)
-        waiting, self._durable_waiters = self._durable_waiters, []
-        for wanted, waiter in waiting:
-            if wanted > position:
-                self._durable_waiters.append((wanted, waiter))
-            elif not waiter.done():
-                waiter.set_result(None)
+        self._waiting_for_durable.reached(position)
 
-    def _fail(self, error: StorageFailed) -> None:
-        self._failure = error
+    def _raise_failure(self) -> None:
+        if self._failure:
+            raise once_more(self._failure)
+
+    def _failed(self, error: BaseException) -> None:
+        """A write or a flush did: it is the end. Everybody is told, once."""
+        if self._failure:
+            return
+        error = self._failure = as_storage_failure(error)
         waiting = [submission.answer for submission in self._queue]
         stalled = [self._stalled] if self._stalled else []
         for written in [*(self._flushing or []), *self._written, *stalled]:
@@ -379,13 +384,10 @@ class Committer:
             written.aside.fail(error)
         self._aside.fail(error)
         for answer in waiting:
-            self._answer_with(answer, _once_more(error))
-        for _, waiter in self._durable_waiters:
-            if not waiter.done():
-                waiter.set_exception(_once_more(error))
+            self._answer_with(answer, once_more(error))
+        self._waiting_for_durable.fail(error)
         self._queue, self.queued_events = deque(), 0
-        self._durable_waiters.clear()
-        self._wake_room_waiters()
+        self._waiting_for_room.reached(0)
         self._on_failure(error)
 
     @staticmethod
@@ -393,8 +395,3 @@ class Committer:
         if not answer.done():
             answer.set_exception(error)
             answer.exception()  # the caller may be gone by now, which is no news for the log
-
-
-def _once_more(error: StorageFailed) -> StorageFailed:
-    """The same for another caller: one exception raised in many tasks collects all their frames."""
-    return StorageFailed(str(error))

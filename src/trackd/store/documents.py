@@ -7,7 +7,7 @@ costs nothing; a write is durable before it is told. What a document holds is it
 from collections.abc import Iterator, Mapping
 
 from trackd.store.committer import Committer
-from trackd.store.engine import Engine
+from trackd.store.engine_contract import Engine
 from trackd.store.errors import SpaceLow
 from trackd.store.keys import Table, document_key, document_of
 

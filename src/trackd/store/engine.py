@@ -1,8 +1,6 @@
-"""The one file that imports rocksdict: tables of bytes, atomic batches, durable by a flush.
+"""The one file that imports rocksdict: the Engine (engine_contract.py) on disk.
 
-`Engine` is the contract, `RocksEngine` keeps it on disk; `memory_engine.py` keeps it in a dict for
-tests and simulations, and one test suite holds both to it. What RocksDB through rocksdict really
-does, and what follows:
+What RocksDB through rocksdict really does, and what follows:
 
 * `write` holds Python's lock, `flush_wal` releases it: write unsynced, flush from a thread, never
   `sync=True`.
@@ -11,16 +9,19 @@ does, and what follows:
 * A stalled write would block inside the lock: `no_slowdown` makes it raise, as WriteStalled, with
   nothing written.
 * After any other failure of write or flush the engine is not to be used again: StorageFailed.
+* What was written past the log is on disk once its memtable is written out, before which RocksDB
+  syncs the logs from before it: so it is never there without what was logged earlier. RocksDB
+  tells nobody when; unlogged.py sees it.
 * An iterator keeps a raw pointer to its bound, and ends silently at a damaged block: nobody but
   `scan_*` and `read_page` iterates; they use no bounds and ask for the status at the end.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rocksdict import (
     AccessType,
@@ -30,7 +31,6 @@ from rocksdict import (
     DBCompressionType,
     DBRecoveryMode,
     Env,
-    MemtableFactory,
     Options,
     Rdict,
     ReadOptions,
@@ -40,73 +40,16 @@ from rocksdict import (
 )
 
 from trackd import compiled
+from trackd.store.engine_contract import Rows, Scan
 from trackd.store.engine_figures import ENGINE_FIGURES
 from trackd.store.errors import DataDamaged, StorageFailed, StoreError, WriteStalled
 from trackd.store.keys import HASH_LENGTH, Table
-from trackd.store.pages import Page, page_of
+from trackd.store.pages import Page, Row, merged, page_of
 from trackd.store.rocks_errors import translated
+from trackd.store.unlogged import Unlogged
 from trackd.store.wal import defuse, endless_records
 
 _paging = compiled.load("trackd.store._paging")
-
-Rows = Iterable[tuple[bytes, bytes | None]]
-Scan = Iterator[tuple[bytes, bytes]]
-
-
-class Engine(Protocol):
-    """Ordered tables of bytes.
-
-    Order: keys are compared as bytes; those of events and status have HASH_LENGTH or more. Scans:
-    one sees the rows of the moment at which its first one was taken. Atomicity: a batch is there
-    wholly or not at all, after a crash too. Durability: what was written is on disk once a
-    `flush_wal` that began afterwards has returned; a crash may lose what was written later, and
-    never an earlier batch without all later ones.
-    """
-
-    def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
-        """Puts every row of the batch, or deletes those of value None, all or nothing.
-
-        Raises WriteStalled (nothing was written) or StorageFailed.
-        """
-
-    def flush_wal(self) -> None:
-        """Makes everything written durable. Blocks: call it from a thread. Raises StorageFailed."""
-
-    def get(self, table: Table, key: bytes) -> bytes | None:
-        """The value of a key. Raises DataDamaged."""
-
-    def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of many keys, in their order; the cheaper way. Raises DataDamaged."""
-
-    def scan_prefix(self, table: Table, prefix: bytes, start: bytes = b"") -> Scan:
-        """The rows whose key begins with prefix and is start or greater, in key order.
-
-        The prefix has HASH_LENGTH bytes or more. Forward only: hashed memtables cannot seek
-        backwards. Raises DataDamaged rather than end early.
-        """
-
-    def read_page(
-        self, table: Table, prefix: bytes, start: bytes = b"", *, rows_max: int, bytes_max: int
-    ) -> Page:
-        """The page (pages.py) that such a scan begins with; the cheaper way to read a few rows."""
-
-    def scan_all(self, table: Table, start: bytes = b"") -> Scan:
-        """Every row from start on, in key order. Raises DataDamaged rather than end early."""
-
-    def last_key(self, table: Table) -> bytes | None:
-        """The greatest key of a table; None if it is empty. Raises DataDamaged."""
-
-    def delete_all(self, table: Table) -> None:
-        """Deletes every row of a table. Raises what `write` raises."""
-
-    def delete_before(self, table: Table, key: bytes, batch: Sequence[tuple[Table, Rows]]) -> None:
-        """Deletes every row of a table before key, and writes the batch, all or nothing."""
-
-    def figures(self) -> Mapping[str, int]:
-        """What the engine says of itself, by the name of the figure; see engine_figures.py."""
-
-    def close(self) -> None:
-        """Closes the files. Blocks: call it from a thread. Nothing may be running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +68,14 @@ _BLOCK_BYTES = 8 << 10
 # A status is read and rewritten alone, at random, and kept in memory by statuses.py: taking a block
 # apart is most of what a cold one costs, and its cache and its compression save little.
 _STATUS_BLOCK_BYTES = 4 << 10
+# Of a write buffer: some 14 bits for each status in it, and small enough to stay in a cache.
+_MEMTABLE_FILTER_RATIO = 0.01
 _MAX_WRITE_BUFFERS = 4
+# What is written back comes in order of its keys, once around in a few memtables, whose files
+# hardly overlap; so those may be small and many. What is in one is replayed after a crash. But a
+# status that is not in memory is looked for in every file of level 0.
+_PARTS = {Table.EVENTS: 4, Table.STATUS: 2}
 _LOG_WRITE_BUFFERS = 8
-# The array of buckets of a hashed memtable counts as memory of the write buffer: an eighth of it
-# at most, or a small buffer would be full, and written out as a file, before it holds a row.
-_HASH_BUCKETS_MAX = 1_000_000
-_BUFFER_BYTES_PER_BUCKET = 64
 
 
 class SharedCache:
@@ -152,17 +97,19 @@ def _table_options(table: Table, options: EngineOptions, cache: SharedCache) -> 
     blocks.set_cache_index_and_filter_blocks(not is_status)
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
     blocks.set_format_version(5)
+    parts = _PARTS.get(table, 1)
     if table in {Table.EVENTS, Table.STATUS}:
         family.set_prefix_extractor(SliceTransform.create_fixed_prefix(HASH_LENGTH))
-        buckets = min(_HASH_BUCKETS_MAX, options.write_buffer_bytes // _BUFFER_BYTES_PER_BUCKET)
-        family.set_memtable_factory(MemtableFactory.hash_link_list(buckets))  # type: ignore[call-arg] # the stub knows none
+    if is_status:
+        # Most waybills that are not in memory are not in a memtable either.
+        family.set_memtable_prefix_bloom_ratio(_MEMTABLE_FILTER_RATIO)
     family.set_block_based_table_factory(blocks)
-    family.set_write_buffer_size(options.write_buffer_bytes)
-    family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS)
+    family.set_write_buffer_size(options.write_buffer_bytes // parts)
+    family.set_max_write_buffer_number(_MAX_WRITE_BUFFERS * parts)
     family.set_compression_type(DBCompressionType.none() if is_status else DBCompressionType.lz4())
-    family.set_level_zero_file_num_compaction_trigger(options.level0_compaction_files)
-    family.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_files)
-    family.set_level_zero_stop_writes_trigger(options.level0_stop_files)
+    family.set_level_zero_file_num_compaction_trigger(options.level0_compaction_files * parts)
+    family.set_level_zero_slowdown_writes_trigger(options.level0_slowdown_files * parts)
+    family.set_level_zero_stop_writes_trigger(options.level0_stop_files * parts)
     family.set_target_file_size_base(options.write_buffer_bytes)
     family.set_max_bytes_for_level_base(
         options.write_buffer_bytes * options.level0_compaction_files
@@ -174,7 +121,8 @@ def _database_options(options: EngineOptions, recovery: DBRecoveryMode) -> Optio
     database = Options(raw_mode=True)
     database.create_if_missing(True)
     database.create_missing_column_families(True)
-    # Hashed memtables cannot be written concurrently; there is one writer anyway.
+    # There is one writer, and a memtable that knows it finds the place of a row that follows the
+    # one before it at once.
     database.set_allow_concurrent_memtable_write(False)
     database.set_max_background_jobs(options.background_threads)
     database.set_avoid_unnecessary_blocking_io(True)
@@ -260,12 +208,32 @@ class RocksEngine:
                 self._handles[table] = self._database.get_column_family_handle(table.value)
         self._write_options = WriteOptions()
         self._write_options.no_slowdown = True
+        self._unlogged_options = WriteOptions()
+        self._unlogged_options.no_slowdown = True
+        self._unlogged_options.disable_wal = True  # type: ignore[method-assign,assignment] # the stub forgot that it is a property
+        self._unlogged = Unlogged(self._families)
         self._same_prefix = ReadOptions()
         self._same_prefix.set_prefix_same_as_start(True)
 
     def write(self, batch: Sequence[tuple[Table, Rows]]) -> None:
         """See Engine."""
-        self._write(self._batch(batch))
+        self._write(self._batch(batch), self._write_options)
+
+    def write_unlogged(self, batch: Sequence[tuple[Table, Rows]]) -> int:
+        """See Engine."""
+        self._write(self._batch(batch), self._unlogged_options)
+        return self._unlogged.wrote({table: len(rows) for table, rows in batch})
+
+    def kept_unlogged(self) -> int:
+        """See Engine."""
+        return self._unlogged.kept()
+
+    def keep_unlogged(self) -> None:
+        """See Engine."""
+        try:
+            self._unlogged.keep()
+        except Exception as error:
+            raise self._of_a_write(error) from error
 
     def _batch(self, batch: Sequence[tuple[Table, Rows]]) -> WriteBatch:
         rocks_batch = WriteBatch(raw_mode=True)
@@ -279,9 +247,9 @@ class RocksEngine:
                     put(key, value, handle)
         return rocks_batch
 
-    def _write(self, rocks_batch: WriteBatch) -> None:
+    def _write(self, rocks_batch: WriteBatch, options: WriteOptions) -> None:
         try:
-            self._database.write(rocks_batch, self._write_options)
+            self._database.write(rocks_batch, options)
         except Exception as error:
             raise self._of_a_write(error) from error
 
@@ -318,15 +286,22 @@ class RocksEngine:
         return self._scan(table, self._same_prefix, max(start, prefix), prefix)
 
     def read_page(
-        self, table: Table, prefix: bytes, start: bytes = b"", *, rows_max: int, bytes_max: int
+        self,
+        table: Table,
+        prefix: bytes,
+        start: bytes = b"",
+        *,
+        beside: Sequence[Row] = (),
+        rows_max: int,
+        bytes_max: int,
     ) -> Page:
         """See Engine."""
         if _paging is None:
-            rows = self.scan_prefix(table, prefix, start)
+            rows = merged(self.scan_prefix(table, prefix, start), beside)
             return page_of(rows, rows_max=rows_max, bytes_max=bytes_max)
-        iterator = self._families[table].iter(self._same_prefix)
+        iterator, start = self._families[table].iter(self._same_prefix), max(start, prefix)
         try:
-            page: Page = _paging.page_of(iterator, max(start, prefix), prefix, rows_max, bytes_max)
+            page: Page = _paging.page_of(iterator, start, prefix, list(beside), rows_max, bytes_max)
         except Exception as error:
             raise DataDamaged(f"{table.value}: {error}") from error
         return page
@@ -380,7 +355,7 @@ class RocksEngine:
         """See Engine."""
         rocks_batch = self._batch(batch)
         rocks_batch.delete_range(b"", key, self._handles[table])
-        self._write(rocks_batch)
+        self._write(rocks_batch, self._write_options)
 
     def figures(self) -> Mapping[str, int]:
         """See Engine."""
@@ -396,5 +371,6 @@ class RocksEngine:
         """See Engine."""
         self._families.clear()
         self._handles.clear()
+        self._unlogged = Unlogged({})  # whoever holds a table keeps the database open
         with suppress(Exception):  # nothing can be done about it, and everything is in the log
             self._database.close()

@@ -4,13 +4,15 @@
 anywhere in memory, so what is done between them is best done with little code.
 """
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Iterable, Iterator
 
+Row = tuple[bytes, bytes]
 # The values of the rows, in order, and the key of the last of them if there are more.
 Page = tuple[list[bytes], bytes | None]
 
 
-def page_of(rows: Iterable[tuple[bytes, bytes]], *, rows_max: int, bytes_max: int) -> Page:
+def page_of(rows: Iterable[Row], *, rows_max: int, bytes_max: int) -> Page:
     """The first rows_max rows, or those before the one whose value exceeds bytes_max in all.
 
     At least one row, if there is any.
@@ -25,3 +27,12 @@ def page_of(rows: Iterable[tuple[bytes, bytes]], *, rows_max: int, bytes_max: in
         values.append(value)
         last_key = key
     return values, None
+
+
+def merged(rows: Iterable[Row], beside: Iterable[Row]) -> Iterator[Row]:
+    """Both, in order of their keys, in which each of them is; a key that is in both once."""
+    before = None
+    for row in heapq.merge(rows, beside):
+        if row[0] != before:
+            yield row
+        before = row[0]

@@ -18,19 +18,19 @@ from trackd.domain.lifecycle import STEP_BITS, TRANSITIONS
 from trackd.domain.validation import Fault
 from trackd.domain.vocabulary import EventCode, Rejection
 from trackd.store import records
-from trackd.store.engine import Engine, Rows
+from trackd.store.engine_contract import Engine, Rows
 from trackd.store.events import fold_event, is_same_scan, parse_event
 from trackd.store.keys import (
     ID_LENGTH,
     META_STATUS_CHECKPOINT,
     META_WAYBILLS,
     Table,
-    events_prefix,
     pack_order,
     position_key,
     split_event_key,
 )
-from trackd.store.statuses import StatusTable, WriteBack
+from trackd.store.statuses import StatusTable
+from trackd.store.timelines import Timelines
 
 ScanTuple = tuple[int, bytes, str, int, int, int, str, int, bytes]
 """A validated scan: index in its batch, status key of its waybill, event id, code, step
@@ -60,7 +60,6 @@ class Plan:
     verdicts: list[Verdict]
     last_position: int
     events: int
-    write_back: WriteBack | None
     log_block: bytes = b""
 
 
@@ -97,15 +96,14 @@ class Planner:
         position: int,
         recorded_at_ms: int,
         waybill_events_max: int,
-        write_back_rows_max: int,
         waybills: int = 0,
     ) -> None:
         self._engine = engine
         self._statuses = statuses
+        self._timelines = Timelines(engine, statuses.ahead)
         self._waybill_events_max = waybill_events_max
         self._missing = _compiled.missing if _compiled else _missing
         self.plan_scans = partial(_compiled.plan_scans, self) if _compiled else self._plan_scans
-        self._write_back_rows_max = write_back_rows_max
         self.position = position
         # How many waybills have an event.
         self.waybills = waybills
@@ -113,9 +111,9 @@ class Planner:
         # Of the plan being made: the event rows, and the status rows by key.
         self._events: list[tuple[bytes, bytes]] = []
         self._changed: dict[bytes, bytes] = {}
-        # Of those, the ones that were not ahead of the disk before, each once; and how many of them
-        # are their waybill's first.
-        self._dirtied: list[bytes] = []
+        # Of those, how many were not ahead of the disk before, and how many are their waybill's
+        # first.
+        self._dirtied = 0
         self._new_waybills = 0
         # What slow paths have looked up for it: its events by waybill and order, as far as they are
         # indexed; stored timelines; and events parsed for the fold.
@@ -131,7 +129,6 @@ class Planner:
         """
         # A clock that goes back must not make recorded times go back.
         recorded_at_ms = max(now_ms, self._recorded_at_ms)
-        first_position = self.position + 1
         self._forget()
         rows = [self._statuses.rows.get_each(scans) for scans in submissions]
         missing = self._missing(submissions, rows)
@@ -152,23 +149,24 @@ class Planner:
             self.position += len(entries)
             head = records.BLOCK_HEAD.pack(records.FORMAT_VERSION, recorded_at_ms, len(entries))
             block = head + b"".join(entries)
-            batch.append((Table.EVENTS, self._events))
             batch.append((Table.LOG, [(position_key(self.position), block)]))
-            self._statuses.put(self._changed, self._dirtied, first_position)
+            self._statuses.put(self._changed, self._dirtied, self._events)
             if self._new_waybills:
                 self.waybills += self._new_waybills
                 batch.append((Table.META, [(META_WAYBILLS, position_key(self.waybills))]))
-        write_back = self._statuses.due(self.position, self._write_back_rows_max)
-        if write_back:
-            batch += rows_of(write_back)
-        return Plan(batch, verdicts, self.position, len(entries), write_back, block)
+        batch += self._checkpoint_row()
+        return Plan(batch, verdicts, self.position, len(entries), block)
 
     def plan_checkpoint(self) -> Plan | None:
-        """Plans to write a part of what is dirty, for a shutdown; None when all is written."""
-        write_back = self._statuses.everything(self.position, self._write_back_rows_max)
-        if write_back is None:
-            return None
-        return Plan(rows_of(write_back), [], self.position, 0, write_back)
+        """Plans to write how far the tables are on disk; None when the log says it already."""
+        row = self._checkpoint_row()
+        return Plan(row, [], self.position, 0) if row else None
+
+    def _checkpoint_row(self) -> list[tuple[Table, Rows]]:
+        """The checkpoint, if it has moved on."""
+        if not self._statuses.kept(self._engine.kept_unlogged()):
+            return []
+        return [(Table.META, [(META_STATUS_CHECKPOINT, position_key(self._statuses.checkpoint))])]
 
     def _plan_scans(  # noqa: PLR0912, PLR0915, PLR0917 (hot: a call per scan costs too much)
         self,
@@ -187,12 +185,12 @@ class Planner:
         suffix = records.recorded_at_suffix(recorded_at_ms)
         events, changed, count_max = self._events, self._changed, self._waybill_events_max
         position = self.position + len(entries)
-        checkpoint = self._statuses.checkpoint
+        written = self._statuses.ahead.written
         for scan, cached_row in zip(scans, rows, strict=True):
             index, key, event_id, code, step, occurred_at_ms, facility, clears, wire = scan
             row = changed.get(key) or cached_row or known.get(key) or NOTHING
             (_, before, flags_before, announced, course, count, first_at, newest, last, updated_at,
-             dirty_since, _, place_length, last_length) = _unpack_head(row)  # fmt: skip
+             row_position, place_length, last_length) = _unpack_head(row)  # fmt: skip
             place_end = _HEAD_LENGTH + place_length
             last_end = place_end + last_length
             if len(row) < last_end:
@@ -240,9 +238,8 @@ class Planner:
                 announced |= _BIT[milestone]
             if marks & _CHANGED or last != last_before:
                 marks |= _LAST_IS_THIS if last == order else _LAST_IS_ANOTHER
-            if dirty_since <= checkpoint:
-                dirty_since = self.position + 1
-                self._dirtied.append(key)
+            if row_position <= written[key[0] << 8 | key[1]]:  # ahead.slot_of
+                self._dirtied += 1
                 self._new_waybills += not count
             count += 1
             if occurred_at_ms < first_at:  # noqa: PLR1730 (min() takes three times as long)
@@ -255,7 +252,7 @@ class Planner:
             entries.append(entry + last + wire if marks & _LAST_IS_ANOTHER else entry + wire)
             head = _pack_head(
                 1, milestone, flags, announced, course, count, first_at, newest, last,
-                updated_at or recorded_at_ms, dirty_since, position, len(place), len(last_event),
+                updated_at or recorded_at_ms, position, len(place), len(last_event),
             )  # fmt: skip
             changed[key] = head + place + last_event + fingerprints + id_hash[:4]
             verdict.accepted += 1
@@ -297,7 +294,7 @@ class Planner:
 
     def _earlier(self, key: bytes, order: bytes) -> bytes | None:
         """The waybill's event with the id of the one at order; None if it has none."""
-        same = self._pending(key).get(order) or self._engine.get(Table.EVENTS, key + order)
+        same = self._pending(key).get(order) or self._timelines.get(key + order)
         if same is not None:
             return same
         # Another time or code under the same id, or only the same four bytes of its hash.
@@ -318,7 +315,7 @@ class Planner:
         """A waybill's events by order, those of the plan being made included."""
         stored = self._stored.get(key)
         if stored is None:
-            rows = self._engine.scan_prefix(Table.EVENTS, events_prefix(key))
+            rows = self._timelines.rows(key)
             stored = {split_event_key(event_key)[1]: value for event_key, value in rows}
             self._stored[key] = stored
         return stored | self._pending(key)
@@ -341,18 +338,12 @@ class Planner:
         """Nothing is known of the next plan yet."""
         self._events = []
         self._changed = {}
-        self._dirtied = []
+        self._dirtied = 0
         self._new_waybills = 0
         self._indexed = 0
         self._by_waybill = {}
         self._stored = {}
         self._parsed = {}
-
-
-def rows_of(write_back: WriteBack) -> list[tuple[Table, Rows]]:
-    """The rows of a write-back, its checkpoint included."""
-    checkpoint = (META_STATUS_CHECKPOINT, position_key(write_back.checkpoint))
-    return [(Table.STATUS, write_back.rows), (Table.META, [checkpoint])]
 
 
 def _missing(

@@ -1,30 +1,40 @@
-"""After a loss that the operator accepted: everything derived is built again from what is left.
+"""After a loss that the operator accepted: everything is built again from the events that are left.
 
-Positions start anew, in the order of the events table, so what holds for any data holds for this:
+Those are the ones in the events table, and those that the log has and the table does not yet.
+Positions start anew, in the order of the table, so what holds for any data holds for this:
 positions without gaps, statuses that are the fold of their timelines. The caller gives the data a
 new identity.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
 
 from trackd.domain.lifecycle import step_of
+from trackd.store import records
+from trackd.store.ahead import EventRow
 from trackd.store.committer import STALL_RETRY_S
-from trackd.store.engine import Engine, Rows
-from trackd.store.errors import WriteStalled
+from trackd.store.engine_contract import Engine, Rows
+from trackd.store.errors import DataDamaged, WriteStalled
 from trackd.store.events import clears_of, parse_event
 from trackd.store.keys import (
     META_LOG_FLOOR,
     META_STATUS_CHECKPOINT,
     META_WAYBILLS,
     Table,
+    position_key,
+    position_of,
     split_event_key,
     status_key,
 )
 from trackd.store.planner import Planner, ScanTuple
+from trackd.store.replay import checkpoint_of, event_row
 from trackd.store.statuses import StatusTable
 
 _EVENTS_AT_A_TIME = 1_000
+_Result = TypeVar("_Result")
 
 
 class _Replanner(Planner):
@@ -50,18 +60,18 @@ def rebuild(engine: Engine, now_ms: int) -> int:
     Interrupted, it is simply run again: it begins by deleting what it builds. Raises DataDamaged,
     StorageFailed.
     """
+    _save_events(engine)
     _until_taken(lambda: engine.delete_all(Table.LOG))
     _until_taken(lambda: engine.delete_all(Table.STATUS))
     built = (META_STATUS_CHECKPOINT, META_WAYBILLS, META_LOG_FLOOR)
     _write(engine, [(Table.META, [(name, None) for name in built])])
-    statuses = StatusTable(engine, cache_bytes=0, write_back_events=0, checkpoint=0)
+    statuses = StatusTable(engine, cache_bytes=0, write_back_events=1, checkpoint=0)
     planner = _Replanner(
         engine,
         statuses,
         position=0,
         recorded_at_ms=0,
         waybill_events_max=0,
-        write_back_rows_max=_EVENTS_AT_A_TIME,
     )
     scans: list[ScanTuple] = []
     for _, stored in engine.scan_all(Table.EVENTS):
@@ -70,8 +80,28 @@ def rebuild(engine: Engine, now_ms: int) -> int:
             _commit(engine, statuses, planner, scans, now_ms)
             scans = []
     _commit(engine, statuses, planner, scans, now_ms)
+    engine.keep_unlogged()
+    if checkpoint := planner.plan_checkpoint():
+        _write(engine, checkpoint.batch)
     engine.flush_wal()
     return planner.position
+
+
+def _save_events(engine: Engine) -> None:
+    """Has the table hold the events of the log, as far as that can be read, for good."""
+    with suppress(DataDamaged):
+        for key, block in engine.scan_all(Table.LOG, position_key(checkpoint_of(engine) + 1)):
+            rows: list[EventRow] = []
+            with suppress(DataDamaged):  # what is behind it may be whole
+                rows.extend(_event_rows(position_of(key), block))
+            _until_taken(partial(engine.write_unlogged, [(Table.EVENTS, rows)]))
+    engine.keep_unlogged()
+
+
+def _event_rows(position: int, block: bytes) -> Iterator[EventRow]:
+    for entry in records.decode_block(position, block):
+        event = parse_event(entry.event)
+        yield event_row(status_key(event.waybill_number), entry, event)
 
 
 def _scan(stored: bytes) -> ScanTuple:
@@ -90,20 +120,18 @@ def _commit(
     scans: list[ScanTuple],
     now_ms: int,
 ) -> None:
-    plan = planner.plan([scans], now_ms)
-    _write(engine, plan.batch)
-    if plan.write_back:
-        statuses.written_back(plan.write_back)
+    _write(engine, planner.plan([scans], now_ms).batch)
+    while part := statuses.everything(planner.position, _EVENTS_AT_A_TIME):
+        statuses.written_back(part, _until_taken(partial(engine.write_unlogged, part.batch)))
 
 
 def _write(engine: Engine, batch: Sequence[tuple[Table, Rows]]) -> None:
     _until_taken(lambda: engine.write(batch))
 
 
-def _until_taken(write: Callable[[], None]) -> None:
+def _until_taken(write: Callable[[], _Result]) -> _Result:
     while True:
         try:
-            write()
-            return
+            return write()
         except WriteStalled:
             time.sleep(STALL_RETRY_S)

@@ -3,7 +3,7 @@
     status row   = head · facility · last_event · fingerprints
     head         = version u8 · milestone u8 · flags u16 · announced u16 · course u8 ·
                    event_count u32 · first_event_at_ms u64 · newest (18, an order) ·
-                   last (18, an order) · updated_at_ms u64 · dirty_since u64 · position u64 ·
+                   last (18, an order) · updated_at_ms u64 · unused (8) · position u64 ·
                    facility_length u8 · last_event_length u16
     fingerprints = 4 bytes for each event of the waybill, the first half of its id's hash, in
                    order of arrival
@@ -32,7 +32,7 @@ from trackd.store.keys import ORDER_LENGTH
 FORMAT_VERSION = 1
 FINGERPRINT_LENGTH = 4
 
-STATUS_HEAD = Struct(">BBHHBIQ18s18sQQQBH")
+STATUS_HEAD = Struct(">BBHHBIQ18s18sQ8xQBH")
 BLOCK_HEAD = Struct(">BQH")
 ENTRY_HEAD = Struct(">HBBBHHIQ")
 # Set in every byte of a varint but its last.
@@ -56,8 +56,6 @@ class StatusRow(NamedTuple):
 
     newest: the order of the waybill's newest event; last: of the one that put it where it is.
     announced: the mask of MILESTONE_BITS that changes have told of.
-    dirty_since: the first position since which the row was ahead of the one on disk, the last time
-    that it was (statuses.py).
     """
 
     milestone: int
@@ -69,7 +67,6 @@ class StatusRow(NamedTuple):
     newest: bytes
     last: bytes
     updated_at_ms: int
-    dirty_since: int
     position: int
     facility: bytes
     last_event: bytes
@@ -86,7 +83,6 @@ NO_STATUS = StatusRow(
     newest=b"\0" * ORDER_LENGTH,
     last=b"\0" * ORDER_LENGTH,
     updated_at_ms=0,
-    dirty_since=0,
     position=0,
     facility=b"",
     last_event=b"",
@@ -129,7 +125,7 @@ class UnreadableRecord(DataDamaged):
 
 def encode_status(row: StatusRow) -> bytes:
     """The bytes of a status row."""
-    head = STATUS_HEAD.pack(FORMAT_VERSION, *row[:11], len(row.facility), len(row.last_event))
+    head = STATUS_HEAD.pack(FORMAT_VERSION, *row[:10], len(row.facility), len(row.last_event))
     return head + row.facility + row.last_event + row.fingerprints
 
 
@@ -138,10 +134,10 @@ def decode_status(data: bytes) -> StatusRow:
     if len(data) < STATUS_HEAD.size or data[0] != FORMAT_VERSION:
         raise UnreadableRecord(f"status row of format {data[:1].hex() or 'nothing'}")
     head = STATUS_HEAD.unpack_from(data)
-    facility_end = STATUS_HEAD.size + head[12]
-    last_end = facility_end + head[13]
+    facility_end = STATUS_HEAD.size + head[11]
+    last_end = facility_end + head[12]
     tail = (data[STATUS_HEAD.size : facility_end], data[facility_end:last_end], data[last_end:])
-    return StatusRow._make(head[1:12] + tail)
+    return StatusRow._make(head[1:11] + tail)
 
 
 def decode_block(last_position: int, data: bytes) -> Iterator[LogEntry]:
@@ -205,10 +201,4 @@ _POSITION_OFFSET = STATUS_HEAD.size - _POSITION.size - 3
 def status_position(row: bytes) -> int:
     """The position of the last event counted into a status row."""
     position: int = _POSITION.unpack_from(row, _POSITION_OFFSET)[0]
-    return position
-
-
-def status_dirty_since(row: bytes) -> int:
-    """The `dirty_since` of a status row."""
-    position: int = _POSITION.unpack_from(row, _POSITION_OFFSET - _POSITION.size)[0]
     return position

@@ -7,6 +7,8 @@ memory key by key.
 from collections.abc import Sequence
 from typing import Any
 
+from trackd.store.records import status_position
+
 
 class Rows(dict[bytes, bytes]):
     """A dict that looks many keys up at once."""
@@ -23,3 +25,10 @@ class Rows(dict[bytes, bytes]):
         """The rows of these scans' waybills (planner.ScanTuple); None where there is none."""
         get = self.get
         return [get(scan[1]) for scan in scans]
+
+    def forget(self, keys: Sequence[bytes], position: int) -> None:
+        """Lets go of those rows of these keys that have not changed since position."""
+        for key in keys:
+            row = self.get(key)
+            if row is not None and status_position(row) <= position:
+                del self[key]

@@ -1,35 +1,49 @@
-"""The table of statuses: in memory while hot, on disk when cold, written back behind the log.
+"""The table of statuses, and what is ahead of the disk: written back behind the log, in key order.
 
-A status row is overwritten by every scan of its waybill, at a random key: the most expensive row of
-the store, and derived data. So a changed row stays here, dirty, until the log has moved on by
-`write_back_events`; then it is written with a commit, together with the checkpoint: *every row on
-disk is current up to that position*. After a crash the entries of the log after the checkpoint
-bring the rows up to date (replay.py).
+A commit writes the log and nothing else. Rows of statuses and of timelines are derived from it:
+they stay in memory, and a hand goes round over all keys, slot by slot (ahead.py), once in
+`write_back_events`: it writes the events that gathered in a slot and the latest statuses of their
+waybills. So a status is written once for many scans, neighbours in order of their keys, which the
+engine neither has to sort nor, much, to merge.
 
+* What is written back is not in the engine's log (Engine.write_unlogged): the store's own has it
+  all. The checkpoint, *the tables have everything up to that position*, moves on once no crash can
+  lose those rows any more; after a crash the entries behind it bring everything up to date
+  (replay.py).
 * `rows` is one table for dirty and clean rows, because looking a cold key up is most of what a scan
-  costs. Which rows are dirty stands in the rows: a row is ahead of the disk if, and only if, its
-  `dirty_since` is after the checkpoint.
-* Dirty rows are bounded by write_back_events. Clean rows are bounded in bytes: what was cleaned (or
-  read) first and not dirtied since is forgotten first.
-* Rows change with a plan (or its replay) only, and are clean once it is written; readers see
+  costs. A row is ahead of the disk, dirty, if its position is greater than what its slot was
+  written up to. Events that are ahead of the disk are in `ahead`.
+* What is ahead is bounded by write_back_events: in events, and those that are larger than
+  AHEAD_EVENT_BYTES count as several. Clean rows are bounded in bytes: what was cleaned (or read)
+  first and not dirtied since is forgotten first.
+* Rows change with a plan (or its replay) only, and are clean once they are written; readers see
   planned rows and wait until their position is durable.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from trackd import compiled
+from trackd.store import ahead as plain_ahead
 from trackd.store import rows as plain
-from trackd.store.engine import Engine
+from trackd.store.ahead import CROWDED_ROWS, SLOTS, EventRow
+from trackd.store.engine_contract import Engine, Rows
 from trackd.store.keys import Table
-from trackd.store.records import STATUS_HEAD, status_dirty_since
+from trackd.store.records import STATUS_HEAD
 
-Rows = (compiled.load("trackd.store._planning") or plain).Rows
+StatusRows = (compiled.load("trackd.store._planning") or plain).Rows
+Ahead = (compiled.load("trackd.store._ahead") or plain_ahead).Ahead
 
 # What a cached row costs beside its bytes: a dict slot, two object headers, the key.
 ROW_OVERHEAD_BYTES = 240
-# The weight of the latest group in the mean length of a row.
+# Key and value of an event that counts once.
+AHEAD_EVENT_BYTES = 512
+# What is written back at once, if that is less than all: a write and a turn of the event loop cost
+# as much as writing a hundred rows.
+_WORTH_EVENTS = 500
+# The weight of the latest part written back, or read, in the mean length of a row.
 _MEAN_WEIGHT = 1 / 16
 # Rows that were dirtied again stay on the list of what to forget; it may be so many times longer
 # than the rows that may stay.
@@ -38,12 +52,21 @@ _CLEAN_LIST_FACTOR = 2
 
 @dataclass(frozen=True, slots=True)
 class WriteBack:
-    """Dirty rows due to be written, and the checkpoint that holds once they are."""
+    """Rows due to be written: those of the slots from `slot` to `end`, all up to `position`."""
 
+    slot: int
+    end: int
+    position: int
+    events: list[EventRow]
+    # Of the statuses.
     keys: list[bytes]
-    rows: list[tuple[bytes, bytes | None]]
-    groups: int
-    checkpoint: int
+    rows: list[bytes]
+
+    @property
+    def batch(self) -> list[tuple[Table, Rows]]:
+        """What to write."""
+        statuses = list(zip(self.keys, self.rows, strict=True))
+        return [(Table.EVENTS, self.events), (Table.STATUS, statuses)]
 
 
 class StatusTable:
@@ -61,29 +84,33 @@ class StatusTable:
         """presized: the table has room for all that it may hold, and never stops to grow."""
         self._engine = engine
         self._cache_bytes = cache_bytes
-        self._write_back_events = write_back_events
+        self._write_back_events = max(write_back_events, 1)
         # The rows in memory; others read it, and change it through the methods only.
         rows_max = write_back_events + cache_bytes // (STATUS_HEAD.size + ROW_OVERHEAD_BYTES)
-        self.rows: plain.Rows = Rows(rows_max if presized else 0)
+        self.rows: plain.Rows = StatusRows(rows_max if presized else 0)
+        # The events that are in the log and not in their table.
+        self.ahead: plain_ahead.Ahead = Ahead(checkpoint)
         self.checkpoint = checkpoint
-        # Keys by the plan that dirtied them: its first position. Tuples of bytes are nothing to the
-        # garbage collector; a million keys in lists stopped everything for 40 ms now and then.
-        self._dirty: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self.dirty_count = 0
-        # Keys in the order in which to forget them, with the checkpoint when they were clean.
+        # The hand: the slot that is next, how many more are due, how often it wrote.
+        self._hand = 0
+        self._slots_due = 0.0
+        self.written_back_count = 0
+        # The checkpoint after each unlogged write of the engine that a crash may still lose.
+        self._unkept: deque[tuple[int, int]] = deque()
+        # Keys in the order in which to forget them, with the position when they were clean. Tuples
+        # of bytes are nothing to the garbage collector; a million keys in lists stopped everything
+        # for 40 ms now and then.
         self._clean: deque[tuple[int, tuple[bytes, ...]]] = deque()
         self._clean_listed = 0
+        # The position that no row on disk is beyond, but those that a replay finds.
+        self._latest_written = checkpoint
         self._mean_length = float(STATUS_HEAD.size)
 
     @property
     def cached_bytes(self) -> int:
         """An estimate of the memory of the clean rows."""
         return int((len(self.rows) - self.dirty_count) * (self._mean_length + ROW_OVERHEAD_BYTES))
-
-    def dirty_keys(self) -> Iterator[bytes]:
-        """The keys of the rows that are ahead of the disk, each once; a plan ends the iteration."""
-        for _, keys in self._dirty:
-            yield from keys
 
     def get(self, key: bytes) -> bytes | None:
         """The row of a waybill; None if it has no event. Raises DataDamaged."""
@@ -108,70 +135,105 @@ class StatusTable:
             self._cleaned(list(found), sum(map(len, found.values())))
         return found
 
-    def put(
-        self, changed: Mapping[bytes, bytes], dirtied: list[bytes], first_position: int
-    ) -> None:
-        """Takes over the rows that a plan changed; the plan's first event has first_position.
+    def put(self, changed: Mapping[bytes, bytes], dirtied: int, events: list[EventRow]) -> None:
+        """Takes over what a plan changed: status rows, and the rows of its events.
 
-        dirtied: the keys of those that were clean before, each once; first_position is their
-        `dirty_since`.
+        dirtied: how many of the status rows were not ahead of the disk before.
         """
         self.rows.update(changed)
-        self._dirty.append((first_position, tuple(dirtied)))
-        self.dirty_count += len(dirtied)
+        self.ahead.put(events)
+        self.dirty_count += dirtied
+        if events:
+            weight = self.ahead.size / (self.ahead.count * AHEAD_EVENT_BYTES)
+            self._slots_due += len(events) * max(weight, 1.0) * SLOTS / self._write_back_events
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is worth to write something back."""
+        events = min(_WORTH_EVENTS, self._write_back_events)
+        is_worth = self._slots_due >= events * SLOTS / self._write_back_events
+        return is_worth or bool(self.ahead.crowded)
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
-        """The dirty rows to write with the commit that ends at position; None without any yet.
+        """What is to be written back when all up to position is in the log; None if nothing is.
 
-        About as many as were dirtied by one commit, so that the work is spread evenly; at most
-        rows_max, but at least one group. The rows stay dirty until `written_back`.
+        As much as came since, so that the work is spread evenly; events of one slot, or rows_max.
+        The rows stay dirty until `written_back`.
         """
-        keys: list[bytes] = []
-        groups = 0
-        for first_position, group in self._dirty:
-            due = first_position + self._write_back_events <= position
-            if not due or (groups and len(keys) + len(group) > rows_max):
-                break
-            keys += group
-            groups += 1
-        if not groups:
+        if not self.is_due:
             return None
-        checkpoint = self._dirty[groups][0] - 1 if groups < len(self._dirty) else position
-        rows = list(zip(keys, self.rows.get_all(keys), strict=True))
-        return WriteBack(keys, rows, groups, checkpoint)
+        while self.ahead.crowded:
+            write_back = self._of(self.ahead.crowded[-1], 1, position, rows_max)
+            if len(write_back.events) >= CROWDED_ROWS:
+                return write_back
+            self.ahead.crowded.pop()  # it was written since
+        while self._slots_due >= 1:
+            slots = min(int(self._slots_due), SLOTS)
+            write_back = self._of(self._hand, slots, position, rows_max)
+            if write_back.events:
+                return write_back
+            self._passed(write_back)
+        return None
 
     def everything(self, position: int, rows_max: int) -> WriteBack | None:
         """Like `due`, for a shutdown: whatever is dirty, a part at a time."""
-        window, self._write_back_events = self._write_back_events, 0
-        try:
-            return self.due(position, rows_max)
-        finally:
-            self._write_back_events = window
+        while self.ahead.count:
+            write_back = self._of(self._hand, SLOTS, position, rows_max)
+            if write_back.events:
+                return write_back
+            self._passed(write_back)
+        return None
 
-    def written_back(self, write_back: WriteBack) -> None:
-        """The rows of a WriteBack are in the engine: they are clean now."""
-        for _ in range(write_back.groups):
-            self._dirty.popleft()
+    def _of(self, slot: int, slots: int, position: int, rows_max: int) -> WriteBack:
+        events, keys, end = self.ahead.take(slot, slots, rows_max)
+        rows = self.rows.get_all(keys)
+        assert None not in rows, "a row that is ahead of the disk stays in memory"
+        return WriteBack(slot, end, position, events, keys, cast(list[bytes], rows))
+
+    def _passed(self, write_back: WriteBack) -> None:
+        """The slots of a WriteBack have nothing that the disk has not, and are due no more."""
+        self.ahead.written_out(write_back.slot, write_back.end, write_back.position)
+        if write_back.slot == self._hand:  # not a crowded one
+            self._slots_due = max(self._slots_due - (write_back.end - write_back.slot), 0.0)
+            self._hand = write_back.end % SLOTS
+
+    def written_back(self, write_back: WriteBack, unlogged: int) -> None:
+        """The rows of a WriteBack are in the engine, by its unlogged write of that number."""
+        self._passed(write_back)
+        self._latest_written = write_back.position
         self.dirty_count -= len(write_back.keys)
-        self.checkpoint = write_back.checkpoint
-        if write_back.keys:
-            self._cleaned(write_back.keys, sum(len(row or b"") for _, row in write_back.rows))
+        self.written_back_count += 1
+        self._unkept.append((unlogged, self.written_position))
+        self._cleaned(write_back.keys, sum(map(len, write_back.rows)))
+
+    @property
+    def written_position(self) -> int:
+        """The position up to which the tables have everything, kept by a crash or not."""
+        # The slot that is next was written longest ago.
+        return self.ahead.written[self._hand] if self.ahead.count else self._latest_written
+
+    def kept(self, unlogged: int) -> bool:
+        """No crash can lose what the engine's first so many unlogged writes wrote.
+
+        Whether the checkpoint has moved on; it is the caller's to have it written to the log.
+        """
+        checkpoint = self.checkpoint
+        while self._unkept and self._unkept[0][0] <= unlogged:
+            checkpoint = self._unkept.popleft()[1]
+        moved = checkpoint > self.checkpoint
+        self.checkpoint = max(checkpoint, self.checkpoint)
+        return moved
 
     def _cleaned(self, keys: list[bytes], length: int) -> None:
         """These rows may be forgotten, once others are colder no more."""
         self._mean_length += (length / len(keys) - self._mean_length) * _MEAN_WEIGHT
-        self._clean.append((self.checkpoint, tuple(keys)))
+        self._clean.append((self._latest_written, tuple(keys)))
         self._clean_listed += len(keys)
         rows_max = int(self._cache_bytes / (self._mean_length + ROW_OVERHEAD_BYTES))
         listed_max = rows_max * _CLEAN_LIST_FACTOR
         while self._clean and (
             len(self.rows) - self.dirty_count > rows_max or self._clean_listed > listed_max
         ):
-            self._forget(*self._clean.popleft())
-
-    def _forget(self, checkpoint: int, keys: tuple[bytes, ...]) -> None:
-        """Forgets those of these rows that were not dirtied since the checkpoint was there."""
-        self._clean_listed -= len(keys)
-        for key, row in zip(keys, self.rows.get_all(list(keys)), strict=True):
-            if row is not None and status_dirty_since(row) <= checkpoint:
-                del self.rows[key]
+            position, coldest = self._clean.popleft()
+            self._clean_listed -= len(coldest)
+            self.rows.forget(coldest, position)

@@ -9,7 +9,7 @@ from typing import Any
 from trackd.store import engine
 
 _TINY = {
-    "write_buffer_bytes": 128 << 10,
+    "write_buffer_bytes": 64 << 10,
     "level0_compaction_files": 2,
     "level0_slowdown_files": 3,
     "level0_stop_files": 4,
