@@ -137,8 +137,20 @@ def test_a_newer_format_is_refused_by_name(tmp_path: Path) -> None:
     opened(tmp_path)
     file = tmp_path / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
-    with pytest.raises(WrongData, match=r"format 99.*reads format 1"):
+    with pytest.raises(WrongData, match=r"format 99.*reads formats up to 2"):
         opened(tmp_path)
+
+
+def test_data_of_the_first_format_is_taken_over_when_it_is_served(tmp_path: Path) -> None:
+    """Older versions refuse it from then on, and not because somebody looked; all else stays."""
+    made = opened(tmp_path)
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 1}))
+    assert opened(tmp_path).format_version == 1
+    directory = DataDirectory(tmp_path, None, 1)
+    directory.begin(accept_data_loss=False)
+    directory.close()
+    assert opened(tmp_path) == made
 
 
 def test_partitions_without_a_manifest_are_not_taken_for_a_new_directory(tmp_path: Path) -> None:

@@ -22,7 +22,9 @@ from pathlib import Path
 from trackd.store.errors import DataBehind, DirectoryInUse, StorageFailed, WrongData
 from trackd.store.mark import read_mark
 
-FORMAT_VERSION = 1
+# 2: what a crash left may be in the log alone, where versions that know only 1 do not look for it.
+FORMAT_VERSION = 2
+_READABLE = (1, 2)
 PARTITIONS_MAX = 256
 # How long a directory may be in use before a start gives up: a process that was killed is a moment
 # from being gone, and a restart that follows at once must not be told that the data is in use.
@@ -86,10 +88,10 @@ class DataDirectory:
             raise WrongData(f"{file} cannot be read: {error}") from error
         if not isinstance(fields, dict):
             raise WrongData(f"{file} is not a manifest")
-        if fields.get("format_version") != FORMAT_VERSION:
+        if fields.get("format_version") not in _READABLE:
             raise WrongData(
                 f"{self.path} has format {fields.get('format_version')}; "
-                f"this version of trackd reads format {FORMAT_VERSION}"
+                f"this version of trackd reads formats up to {FORMAT_VERSION}"
             )
         try:
             manifest = Manifest(**fields)
@@ -103,10 +105,10 @@ class DataDirectory:
     def _make(self, partition_count: int) -> Manifest:
         if not 1 <= partition_count <= PARTITIONS_MAX:
             raise WrongData(f"partitions = {partition_count}: must be 1-{PARTITIONS_MAX}")
-        return self._write(partition_count)
+        return self._write(partition_count, secrets.token_hex(8))
 
-    def _write(self, partition_count: int) -> Manifest:
-        manifest = Manifest(FORMAT_VERSION, secrets.token_hex(8), partition_count)
+    def _write(self, partition_count: int, data_set_id: str) -> Manifest:
+        manifest = Manifest(FORMAT_VERSION, data_set_id, partition_count)
         new = self.path / "manifest.json.new"
         try:
             with new.open("wb") as file:
@@ -121,7 +123,7 @@ class DataDirectory:
 
     def become_another_data_set(self) -> None:
         """Gives the data a new identity, after a loss was accepted: older positions are void."""
-        self.manifest = self._write(self.manifest.partition_count)
+        self.manifest = self._write(self.manifest.partition_count, secrets.token_hex(8))
 
     def refuse_if_incomplete(self) -> None:
         """Raises WrongData or DataBehind if there are not the partitions that the manifest names.
@@ -153,7 +155,8 @@ class DataDirectory:
     def begin(self, *, accept_data_loss: bool) -> None:
         """What a server does once before it opens partitions; not for whoever only looks.
 
-        Leaves a directory for every partition, so that one that is missing later was taken away.
+        Leaves a directory for every partition, so that one that is missing later was taken away,
+        and a format that older versions refuse, before anything is written that they misread.
         accept_data_loss: what is missing is made anew, and the data is another data set. Raises as
         `refuse_if_incomplete`, or StorageFailed.
         """
@@ -161,6 +164,9 @@ class DataDirectory:
             self.become_another_data_set()
         else:
             self.refuse_if_incomplete()
+            if self.manifest.format_version != FORMAT_VERSION:
+                count, data_set_id = self.manifest.partition_count, self.manifest.data_set_id
+                self.manifest = self._write(count, data_set_id)
         try:
             for number in range(self.manifest.partition_count):
                 self.partition_path(number).mkdir(mode=0o700, exist_ok=True)
