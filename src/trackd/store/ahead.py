@@ -73,32 +73,32 @@ class Ahead:
         Of so many slots, or of fewer: those whose rows are not more than rows_max, at least one.
         The rows stay.
         """
-        rows: list[EventRow] = []
-        end = slot
-        while end < min(slot + slots, SLOTS):
-            part = self._slots.get(end, [])
-            if end > slot and len(rows) + len(part) > rows_max:
+        rows = sorted(self._slots.get(slot, ()))
+        end = slot + 1 if len(rows) > rows_max else min(slot + slots, SLOTS)
+        for each in sorted(each for each in self._slots if slot < each < end):
+            part = self._slots[each]
+            if len(rows) + len(part) > rows_max:
+                end = each
                 break
             rows += sorted(part)
-            end += 1
         return rows, list(dict.fromkeys(split_event_key(key)[0] for key, _ in rows)), end
 
     def written_out(self, slot: int, end: int, position: int) -> None:
         """The tables have all rows of the slots from slot to end, which are all up to position."""
-        for each in range(slot, end):
-            for key, value in self._slots.pop(each, ()):
+        for each in [each for each in self._slots if slot <= each < end]:
+            for key, value in self._slots.pop(each):
                 self.count -= 1
                 self.size -= len(key) + len(value)
-            self.written[each] = position
+        self.written[slot:end] = array("Q", [position]) * (end - slot)
 
     def waybills_after(self, key: bytes) -> list[bytes]:
         """The status keys greater than key of the first slot that has any, in order; empty: none.
 
         An empty key is less than all.
         """
-        for slot in range(slot_of(key) if key else 0, SLOTS):
-            if part := self._slots.get(slot):
-                found = {split_event_key(each)[0] for each, _ in part}
-                if after := sorted(each for each in found if each > key):
-                    return after
+        first = slot_of(key) if key else 0
+        for slot in sorted(slot for slot in self._slots if slot >= first):
+            found = {split_event_key(each)[0] for each, _ in self._slots[slot]}
+            if after := sorted(each for each in found if each > key):
+                return after
         return []
