@@ -26,6 +26,8 @@ _OLD_WAYBILLS = 300
 _VERIFY_EVERY = 5
 # A short window makes statuses be written back while scans come in.
 _FLAGS = ("--partitions", "2", "--write-back-events-max", "2000")
+# With small ones a part of what was written back is on disk already, of each table another.
+_BUFFERS = ((), ("--write-buffer-bytes", "1MiB"))
 
 _CHECKPOINT = 'trackd_store_status_checkpoint{partition="0"}'
 _LOOK_INTERVAL_S = 0.05
@@ -45,6 +47,7 @@ async def _killed_again_and_again(serve: Serve, rng: random.Random, rounds: int)
     server = serve(*_FLAGS, start=False)
     fleet = Fleet("KILL", ledger, rng)
     for number in range(rounds):
+        server.flags = (*_FLAGS, *_BUFFERS[number % 2])
         await asyncio.to_thread(server.start)
         old = sorted(ledger.shown)
         latest = fleet.waybills
