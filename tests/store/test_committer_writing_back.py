@@ -8,7 +8,8 @@ from tests.store.desk import Desk
 from tests.store.office import Office, outcome, scans, simulated
 from tests.store.simulated import Faults, SimulatedEngine
 from trackd.store import replay
-from trackd.store.errors import StorageFailed
+from trackd.store import statuses as statuses_module
+from trackd.store.errors import StorageFailed, WriteStalled
 from trackd.store.keys import Table
 
 
@@ -67,6 +68,37 @@ def test_what_the_log_does_not_have_is_not_written_back() -> None:
         await answer
         assert office.committer.write_back()
         assert not office.committer.write_back(), "there is no more"
+        office.desk.check()
+
+    simulated(test)
+
+
+class Unwilling(SimulatedEngine):
+    """Takes the log, and nothing past it."""
+
+    def write_unlogged(self, batch: object) -> int:
+        """See Engine."""
+        raise WriteStalled("simulated")
+
+
+def test_nothing_is_planned_while_too_much_is_ahead_of_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An engine that takes the log and no more holds scans back, and does not fill the memory."""
+    monkeypatch.setattr(statuses_module, "_FULL_EVENTS", 20)
+
+    async def test() -> None:
+        office = Office()
+        office.engine.__class__ = Unwilling
+        answers = [office.committer.submit(scans(f"{n}")) for n in range(90)]
+        await asyncio.sleep(1)
+        planned = office.desk.statuses.ahead.count
+        assert 20 < planned < 40
+        assert sum(answer.done() for answer in answers) == planned
+        office.engine.__class__ = SimulatedEngine
+        assert sum([(await answer).accepted for answer in answers]) == 90
+        await asyncio.sleep(0.1)
+        assert office.desk.statuses.ahead.count == 0
         office.desk.check()
 
     simulated(test)

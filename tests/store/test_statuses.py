@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackd.store.ahead import CROWDED_ROWS, SLOTS, EventRow, slot_of
+from trackd.store.ahead import SLOTS, EventRow, slot_of
 from trackd.store.keys import ORDER_LENGTH, Table, position_key, split_event_key
 from trackd.store.memory_engine import MemoryEngine
 from trackd.store.records import NO_STATUS, encode_status, status_position
@@ -213,28 +213,6 @@ def test_what_the_engine_did_not_take_stays_due() -> None:
             pass
         assert statuses.ahead.count <= 100
         assert statuses.written_position >= position - 101
-
-
-def test_a_crowded_slot_is_written_out_of_its_turn() -> None:
-    """A waybill that is scanned without end is not looked through from one end to the other.
-
-    The hand stays where it is, and the checkpoint before what it has not come to.
-    """
-    engine = MemoryEngine()
-    statuses = table(engine, window=1_000_000)
-    early, late = b"\x70\0\0\0\0\0\0\0SF1", b"\xff\0\0\0\0\0\0\0SF2"
-    change(statuses, 1, early)
-    assert write_back(statuses, engine, 1) == []
-    change(statuses, 2, *[late] * (CROWDED_ROWS - 1))
-    assert write_back(statuses, engine, CROWDED_ROWS) == []
-    change(statuses, CROWDED_ROWS + 1, late)
-    assert write_back(statuses, engine, CROWDED_ROWS + 1, rows_max=10) == [late]
-    assert (statuses.ahead.count, statuses.dirty_count) == (1, 1)
-    assert statuses.written_position == 0
-    assert write_back(statuses, engine, CROWDED_ROWS + 1) == []
-    last = statuses.everything(CROWDED_ROWS + 1, 10)
-    assert last
-    assert last.keys == [early]
 
 
 def test_a_shutdown_writes_everything_a_part_at_a_time() -> None:

@@ -92,12 +92,12 @@ cdef class Ahead:
     # Chunks of the usual size that nobody uses.
     cdef Chunk* free
     cdef readonly object written
-    cdef readonly list crowded
+    cdef readonly dict crowded
     cdef readonly Py_ssize_t count, size
 
     def __cinit__(self, checkpoint):
         self.written = array("Q", [checkpoint]) * SLOTS
-        self.crowded = []
+        self.crowded = {}
         self.slots = <Slot*>PyMem_RawCalloc(SLOTS, sizeof(Slot))
         if self.slots is NULL:
             raise MemoryError
@@ -192,7 +192,7 @@ cdef class Ahead:
             self.size += key_length + value_length
             slot.count += 1
             if slot.count == _CROWDED_ROWS:
-                self.crowded.append(_slot_of(key))
+                self.crowded[_slot_of(key)] = None
 
     def of(self, bytes prefix):
         cdef Chunk* chunk = self.slots[_slot_of(prefix)].first
@@ -308,6 +308,8 @@ cdef class Ahead:
         for at in range(slot, end):
             self._clear(&self.slots[at])
             written[at] = position
+            if self.crowded:
+                self.crowded.pop(at, None)
 
     def waybills_after(self, bytes key):
         cdef Py_ssize_t at = _slot_of(key) if key else 0

@@ -578,7 +578,10 @@ cdef class Rows:
                     prefetch(slot.key)
                     prefetch(<char*>slot.row + CACHE_LINE)
             slot = self._find(_hash(<bytes>keys[i]), <bytes>keys[i])
-            if slot.key is not NULL and load64(_data(<bytes>slot.row) + AT_POSITION) <= position:
+            if slot.key is not NULL and (
+                PyBytes_GET_SIZE(<bytes>slot.row) < HEAD  # damaged
+                or load64(_data(<bytes>slot.row) + AT_POSITION) <= position
+            ):
                 self._free(slot)
 
     cdef void _free(self, Slot* free) noexcept:

@@ -41,8 +41,8 @@ class Ahead:
         # Of all rows that are here: how many, and the bytes of their keys and values.
         self.count = 0
         self.size = 0
-        # Slots that have CROWDED_ROWS or more; one that was written out since may still be here.
-        self.crowded: list[int] = []
+        # Slots that have CROWDED_ROWS or more, in the order in which they came to them.
+        self.crowded: dict[int, None] = {}
 
     def put(self, rows: Iterable[EventRow]) -> None:
         """Takes rows over; none with a key that is here already."""
@@ -50,7 +50,7 @@ class Ahead:
             slot = self._slots.setdefault(slot_of(row[0]), [])
             slot.append(row)
             if len(slot) == CROWDED_ROWS:
-                self.crowded.append(slot_of(row[0]))
+                self.crowded[slot_of(row[0])] = None
             self.count += 1
             self.size += len(row[0]) + len(row[1])
 
@@ -86,6 +86,7 @@ class Ahead:
     def written_out(self, slot: int, end: int, position: int) -> None:
         """The tables have all rows of the slots from slot to end, which are all up to position."""
         for each in [each for each in self._slots if slot <= each < end]:
+            self.crowded.pop(each, None)
             for key, value in self._slots.pop(each):
                 self.count -= 1
                 self.size -= len(key) + len(value)

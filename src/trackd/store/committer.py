@@ -28,11 +28,10 @@ from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
 from trackd.store.space import SpaceGuard
 from trackd.store.statuses import StatusTable
 from trackd.store.waiting import Waiting, once_more
-from trackd.store.write_back import WritingBack
+from trackd.store.write_back import STALL_RETRY_S, WritingBack
 from trackd.store.written import Submission, Written
 from trackd.turns import Turns
 
-STALL_RETRY_S = 0.002
 # Commits that may be written while a flush runs: a disk may hang. The rest is held back.
 UNFLUSHED_COMMITS_MAX = 16
 # What is written back in one go: as much as so many full commits.
@@ -73,6 +72,8 @@ class Committer:
             statuses,
             rows_max=WRITE_BACK_COMMITS * commit_events_max,
             turns=self._turns,
+            position=self._writable_position,
+            on_written=self._pump_soon,
             on_failure=self._failed,
         )
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
@@ -160,17 +161,14 @@ class Committer:
 
     async def drain(self) -> None:
         """Returns once nothing waits any more. Raises StorageFailed."""
-        while (
-            self._queue
-            or self._aside
-            or self._stalled
-            or self._written
-            or self._flushing
-            or self._writing_back.is_due
-        ):
+        while self._has_work():
             self._raise_failure()
             await asyncio.sleep(STALL_RETRY_S)
         self._raise_failure()
+
+    def _has_work(self) -> bool:
+        commits = self._queue or self._aside or self._stalled or self._written or self._flushing
+        return bool(commits) or self._writing_back.is_waiting
 
     async def checkpoint(self) -> None:
         """Writes back all that is ahead of the disk, for good; nothing may be submitted meanwhile.
@@ -186,8 +184,8 @@ class Committer:
 
     def write_back(self) -> bool:
         """Writes a part of what is ahead of the disk; False if there is none, or it has to wait."""
-        position = self._writable_position()
-        return position is not None and self._writing_back.write(position, everything=True)
+        is_writable = self._writable_position() is not None
+        return is_writable and self._writing_back.write(everything=True)
 
     async def keep(self) -> None:
         """Has the checkpoint move up to what was written back before. Raises StorageFailed."""
@@ -213,7 +211,7 @@ class Committer:
     # Plan and write.
 
     def _pump_soon(self) -> None:
-        if not self._pump_due:
+        if self._queue and not self._pump_due:
             self._pump_due = True
             self._turns.patiently(self._pump)  # with what has arrived
 
@@ -224,6 +222,9 @@ class Committer:
             return
         if self._space.low:
             self._refuse_queued()
+            return
+        if self._statuses.is_full:
+            self._writing_back.soon()  # which pumps when it has written
             return
         if self._flushing and not self._commits_during_flush():
             return  # the flush that runs will pump: until then the commit grows
@@ -237,7 +238,7 @@ class Committer:
             self._write(Written(plan, submissions))
         if self._queue:
             self._pump_soon()
-        self._writing_back.soon(self._writable_position)
+        self._writing_back.soon()
 
     def _commits_during_flush(self) -> bool:
         """Whether a full commit waits, and not too many are written already."""

@@ -6,6 +6,7 @@ anywhere in memory, so what is done between them is best done with little code.
 
 import heapq
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 
 Row = tuple[bytes, bytes]
 # The values of the rows, in order, and the key of the last of them if there are more.
@@ -30,9 +31,9 @@ def page_of(rows: Iterable[Row], *, rows_max: int, bytes_max: int) -> Page:
 
 
 def merged(rows: Iterable[Row], beside: Iterable[Row]) -> Iterator[Row]:
-    """Both, in order of their keys, in which each of them is; a key that is in both once."""
+    """Both, in order of their keys, in which each of them is; of a key in both the first's row."""
     before = None
-    for row in heapq.merge(rows, beside):
+    for row in heapq.merge(rows, beside, key=itemgetter(0)):
         if row[0] != before:
             yield row
         before = row[0]

@@ -139,6 +139,7 @@ class Planner:
             verdict = Verdict()
             self.plan_scans(scans, verdict, found, known, entries, recorded_at_ms)
             verdicts.append(verdict)
+        checkpoint = self._checkpoint_row()
         # From here on nothing can fail.
         for verdict in verdicts:
             verdict.position = self.position + len(entries)
@@ -154,7 +155,7 @@ class Planner:
             if self._new_waybills:
                 self.waybills += self._new_waybills
                 batch.append((Table.META, [(META_WAYBILLS, position_key(self.waybills))]))
-        batch += self._checkpoint_row()
+        batch += checkpoint
         return Plan(batch, verdicts, self.position, len(entries), block)
 
     def plan_checkpoint(self) -> Plan | None:

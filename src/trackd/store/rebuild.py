@@ -15,7 +15,6 @@ from typing import TypeVar
 from trackd.domain.lifecycle import step_of
 from trackd.store import records
 from trackd.store.ahead import EventRow
-from trackd.store.committer import STALL_RETRY_S
 from trackd.store.engine_contract import Engine, Rows
 from trackd.store.errors import DataDamaged, WriteStalled
 from trackd.store.events import clears_of, parse_event
@@ -32,6 +31,7 @@ from trackd.store.keys import (
 from trackd.store.planner import Planner, ScanTuple
 from trackd.store.replay import checkpoint_of, event_row
 from trackd.store.statuses import StatusTable
+from trackd.store.write_back import STALL_RETRY_S
 
 _EVENTS_AT_A_TIME = 1_000
 _Result = TypeVar("_Result")

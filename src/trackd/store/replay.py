@@ -154,7 +154,13 @@ class _Replay:
 
     def _stored_among(self, events: list[EventRow]) -> Callable[[bytes], bytes | None]:
         """Looks events up by key: in the tables, and among those of a block that is under way."""
-        return lambda key: dict(events).get(key) or self._timelines.get(key)
+
+        def stored_event(key: bytes) -> bytes | None:
+            return self._timelines.get(key) or next(
+                (value for each, value in reversed(events) if each == key), None
+            )
+
+        return stored_event
 
 
 def event_row(key: bytes, entry: LogEntry, event: ScanEvent) -> EventRow:

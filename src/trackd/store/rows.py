@@ -7,7 +7,7 @@ memory key by key.
 from collections.abc import Sequence
 from typing import Any
 
-from trackd.store.records import status_position
+from trackd.store.records import STATUS_HEAD, status_position
 
 
 class Rows(dict[bytes, bytes]):
@@ -30,5 +30,8 @@ class Rows(dict[bytes, bytes]):
         """Lets go of those rows of these keys that have not changed since position."""
         for key in keys:
             row = self.get(key)
-            if row is not None and status_position(row) <= position:
+            if row is None:
+                continue
+            is_damaged = len(row) < STATUS_HEAD.size
+            if is_damaged or status_position(row) <= position:
                 del self[key]

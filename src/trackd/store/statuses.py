@@ -13,9 +13,10 @@ engine neither has to sort nor, much, to merge.
 * `rows` is one table for dirty and clean rows, because looking a cold key up is most of what a scan
   costs. A row is ahead of the disk, dirty, if its position is greater than what its slot was
   written up to. Events that are ahead of the disk are in `ahead`.
-* What is ahead is bounded by write_back_events: in events, and those that are larger than
-  AHEAD_EVENT_BYTES count as several. Clean rows are bounded in bytes: what was cleaned (or read)
-  first and not dirtied since is forgotten first.
+* What is ahead is about half of write_back_events: in events, and those that are larger than
+  AHEAD_EVENT_BYTES count as several. It is full at twice as many and _FULL_EVENTS, while the
+  engine takes the log and not this: then nothing is planned. Clean rows are bounded in bytes: what
+  was cleaned (or read) first and not dirtied since is forgotten first.
 * Rows change with a plan (or its replay) only, and are clean once they are written; readers see
   planned rows and wait until their position is durable.
 """
@@ -28,7 +29,7 @@ from typing import cast
 from trackd import compiled
 from trackd.store import ahead as plain_ahead
 from trackd.store import rows as plain
-from trackd.store.ahead import CROWDED_ROWS, SLOTS, EventRow
+from trackd.store.ahead import SLOTS, EventRow
 from trackd.store.engine_contract import Engine, Rows
 from trackd.store.keys import Table
 from trackd.store.records import STATUS_HEAD
@@ -43,6 +44,9 @@ AHEAD_EVENT_BYTES = 512
 # What is written back at once, if that is less than all: a write and a turn of the event loop cost
 # as much as writing a hundred rows.
 _WORTH_EVENTS = 500
+# As much as so many rounds bring, and some more where rounds are short: half a round is usual.
+_FULL_ROUNDS = 2
+_FULL_EVENTS = 20_000
 # The weight of the latest part written back, or read, in the mean length of a row.
 _MEAN_WEIGHT = 1 / 16
 # Rows that were dirtied again stay on the list of what to forget; it may be so many times longer
@@ -95,6 +99,9 @@ class StatusTable:
         # The hand: the slot that is next, how many more are due, how often it wrote.
         self._hand = 0
         self._slots_due = 0.0
+        # Slots that were written out of their turn, and what they were written up to in it: the
+        # hand has them still before it, with all that is behind them.
+        self._out_of_turn: dict[int, int] = {}
         self.written_back_count = 0
         # The checkpoint after each unlogged write of the engine that a crash may still lose.
         self._unkept: deque[tuple[int, int]] = deque()
@@ -152,7 +159,12 @@ class StatusTable:
         """Whether it is worth to write something back."""
         events = min(_WORTH_EVENTS, self._write_back_events)
         is_worth = self._slots_due >= events * SLOTS / self._write_back_events
-        return is_worth or bool(self.ahead.crowded)
+        return is_worth or self.is_full or bool(self.ahead.crowded)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is ahead of the disk that nothing more may be put here for now."""
+        return self.ahead.count > _FULL_ROUNDS * self._write_back_events + _FULL_EVENTS
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
         """What is to be written back when all up to position is in the log; None if nothing is.
@@ -162,13 +174,10 @@ class StatusTable:
         """
         if not self.is_due:
             return None
-        while self.ahead.crowded:
-            write_back = self._of(self.ahead.crowded[-1], 1, position, rows_max)
-            if len(write_back.events) >= CROWDED_ROWS:
-                return write_back
-            self.ahead.crowded.pop()  # it was written since
-        while self._slots_due >= 1:
-            slots = min(int(self._slots_due), SLOTS)
+        if self.ahead.crowded:
+            return self._of(next(iter(self.ahead.crowded)), 1, position, rows_max)
+        while self._slots_due >= 1 or self.is_full:
+            slots = SLOTS if self.is_full else min(int(self._slots_due), SLOTS)
             write_back = self._of(self._hand, slots, position, rows_max)
             if write_back.events:
                 return write_back
@@ -192,10 +201,15 @@ class StatusTable:
 
     def _passed(self, write_back: WriteBack) -> None:
         """The slots of a WriteBack have nothing that the disk has not, and are due no more."""
-        self.ahead.written_out(write_back.slot, write_back.end, write_back.position)
-        if write_back.slot == self._hand:  # not a crowded one
-            self._slots_due = max(self._slots_due - (write_back.end - write_back.slot), 0.0)
-            self._hand = write_back.end % SLOTS
+        slot, end = write_back.slot, write_back.end
+        if slot == self._hand:
+            self._slots_due = max(self._slots_due - (end - slot), 0.0)
+            self._hand = end % SLOTS
+            for passed in [each for each in self._out_of_turn if slot <= each < end]:
+                del self._out_of_turn[passed]
+        else:
+            self._out_of_turn.setdefault(slot, self.ahead.written[slot])
+        self.ahead.written_out(slot, end, write_back.position)
 
     def written_back(self, write_back: WriteBack, unlogged: int) -> None:
         """The rows of a WriteBack are in the engine, by its unlogged write of that number."""
@@ -209,8 +223,10 @@ class StatusTable:
     @property
     def written_position(self) -> int:
         """The position up to which the tables have everything, kept by a crash or not."""
-        # The slot that is next was written longest ago.
-        return self.ahead.written[self._hand] if self.ahead.count else self._latest_written
+        if not self.ahead.count:
+            return self._latest_written
+        # The slot that is next in turn was written longest ago.
+        return self._out_of_turn.get(self._hand, self.ahead.written[self._hand])
 
     def kept(self, unlogged: int) -> bool:
         """No crash can lose what the engine's first so many unlogged writes wrote.

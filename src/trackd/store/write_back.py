@@ -14,6 +14,9 @@ from trackd.store.errors import WriteStalled
 from trackd.store.statuses import StatusTable
 from trackd.turns import Turns
 
+# How long a stalled write waits before it is tried again.
+STALL_RETRY_S = 0.002
+
 
 class WritingBack:
     """The writing back of one partition."""
@@ -25,50 +28,65 @@ class WritingBack:
         *,
         rows_max: int,
         turns: Turns,
+        position: Callable[[], int | None],
+        on_written: Callable[[], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
-        """rows_max: events in one write."""
+        """rows_max: events in one write.
+
+        position: up to where the log is written; None while nothing may be written, and whoever
+        lets it be written again calls `soon`. on_written: called after each write.
+        """
         self._engine = engine
         self._statuses = statuses
         self._rows_max = rows_max
         self._turns = turns
+        self._position = position
+        self._on_written = on_written
         self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
         self._keeper = ThreadPoolExecutor(1, thread_name_prefix="keep")
-        self.is_due = False
+        # Whether a turn was asked for, or will be once the engine may take more.
+        self.is_waiting = False
 
-    def soon(self, position: Callable[[], int | None]) -> None:
-        """Writes what is due, in a turn of its own.
+    def soon(self) -> None:
+        """Writes what is due, in a turn of its own."""
+        if self._statuses.is_due and not self.is_waiting:
+            self.is_waiting = True
+            self._turns.soon(self._turn)
 
-        position: asked then, up to where the log is written; None if nothing may be written now,
-        and what comes next finds more due.
-        """
-        if self._statuses.is_due and not self.is_due:
-            self.is_due = True
-            self._turns.soon(lambda: self._turn(position()))
+    def _turn(self) -> None:
+        self.is_waiting = False
+        if self._position() is None:
+            return
+        if self.write():
+            self.soon()
+        elif self._statuses.is_due and self._position() is not None:
+            self.is_waiting = True  # a stall
+            self._loop.call_later(STALL_RETRY_S, self._turn)
 
-    def _turn(self, position: int | None) -> None:
-        self.is_due = False
-        if position is not None:
-            self.write(position)
-
-    def write(self, position: int, *, everything: bool = False) -> bool:
+    def write(self, *, everything: bool = False) -> bool:
         """Writes a part of what is due, or of everything; whether it did.
 
-        False as well where the engine stalls. position: up to where the log is written.
+        False as well where the engine stalls or fails. There must be a position.
         """
-        choose = self._statuses.everything if everything else self._statuses.due
-        part = choose(position, self._rows_max)
-        if part is None:
-            return False
-        failpoint.reach("in_checkpoint")
+        position = self._position()
+        assert position is not None
         try:
+            choose = self._statuses.everything if everything else self._statuses.due
+            part = choose(position, self._rows_max)
+            if part is None:
+                return False
+            failpoint.reach("in_checkpoint")
             unlogged = self._engine.write_unlogged(part.batch)
         except WriteStalled:
             return False
         except Exception as error:
+            # What is ahead of the disk could not be written any more: it is the end.
             self._on_failure(error)
             return False
         self._statuses.written_back(part, unlogged)
+        self._on_written()
         return True
 
     async def keep(self) -> None:
