@@ -1,7 +1,8 @@
 """Which loops of the hot path are compiled.
 
 Every scan passes two loops: the one that reads a batch (wire/scans.py) and the one that plans a
-commit (store/planner.py), with the table of rows that it looks into (store/rows.py). Every look-up
+commit (store/planner.py), with the tables of rows that it looks into and adds to (store/rows.py,
+store/ahead.py). Every look-up
 encodes a status (wire/answers.py), every timeline reads rows (store/pages.py), every watch of the
 feed tells changes (feed/partition_feed.py, feed/wanted.py, feed/runs.py), every start after a crash
 replays the log (store/replay.py). All are written in Python, which says what they do, and once more
@@ -17,6 +18,7 @@ from types import ModuleType
 
 LOOPS = (
     "trackd.feed._telling",
+    "trackd.store._ahead",
     "trackd.store._paging",
     "trackd.store._planning",
     "trackd.wire._reading",

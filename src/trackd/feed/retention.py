@@ -1,7 +1,7 @@
 """How long changes are kept: whole blocks of the log, by age and by size, oldest first.
 
 Never what a start after a crash has to lay over the statuses (replay.py): where that is too old,
-the statuses are written back first. And never the last block, which says what the next position is.
+the tables are written back first. And never the last block, which says what the next position is.
 The floor, the first position that is still there, is written with the deletion, all or nothing; a
 crash that loses both leaves a longer log, which is trimmed again.
 """

@@ -25,6 +25,8 @@ cdef enum:
     ROW_HEAD = 8
     # Of a chunk, for its rows; three usual ones. A longer row has a chunk of its own.
     CHUNK = 496
+    # Chunks that are kept for later, 8 MiB; the rest of a peak is given back.
+    SPARE_MAX = 16_384
     # What is touched so many slots, or rows, later is asked of memory now.
     SOON = 8
     CACHE_LINE = 64
@@ -89,8 +91,9 @@ cdef class Ahead:
     """See ahead.Ahead."""
 
     cdef Slot* slots
-    # Chunks of the usual size that nobody uses.
+    # Chunks of the usual size that nobody uses, and how many.
     cdef Chunk* free
+    cdef Py_ssize_t spare
     cdef readonly object written
     cdef readonly dict crowded
     cdef readonly Py_ssize_t count, size
@@ -127,9 +130,10 @@ cdef class Ahead:
                 self.count -= 1
                 self.size -= _key_length(row) + _value_length(row)
                 at += _length(row)
-            if chunk.size == CHUNK:
+            if chunk.size == CHUNK and self.spare < SPARE_MAX:
                 chunk.next = self.free
                 self.free = chunk
+                self.spare += 1
             else:
                 PyMem_RawFree(chunk)
             chunk = after
@@ -144,6 +148,7 @@ cdef class Ahead:
             if size == CHUNK and self.free is not NULL:
                 chunk = self.free
                 self.free = chunk.next
+                self.spare -= 1
             else:
                 chunk = <Chunk*>PyMem_RawMalloc(sizeof(Chunk) + size)
                 if chunk is NULL:

@@ -154,11 +154,6 @@ class Committer:
         """How many waybills have an event that was put into order."""
         return self._planner.waybills
 
-    @property
-    def is_stalled(self) -> bool:
-        """Whether a plan waits for the engine: the tables are behind the statuses until then."""
-        return self._stalled is not None
-
     async def drain(self) -> None:
         """Returns once nothing waits any more. Raises StorageFailed."""
         while self._has_work():

@@ -59,8 +59,8 @@ class Engine(Protocol):
     def scan_prefix(self, table: Table, prefix: bytes, start: bytes = b"") -> Scan:
         """The rows whose key begins with prefix and is start or greater, in key order.
 
-        The prefix has HASH_LENGTH bytes or more. Forward only: hashed memtables cannot seek
-        backwards. Raises DataDamaged rather than end early.
+        The prefix has HASH_LENGTH bytes or more. Forward only. Raises DataDamaged
+        rather than end early.
         """
 
     def read_page(

@@ -13,11 +13,11 @@ What others do at most is join a status key and an order, which makes an event's
 
     order = 00 · occurred_at_ms u64be · rank u8 · id8
 
-h8 is the xxh3 of the waybill number: it makes a fixed-length prefix, which lets RocksDB use hashed
-memtables and prefix filters whatever the length of the number, and it is the hash that picks the
-partition. A waybill number never holds a 00, so the events of one waybill are exactly the keys that
-begin with its status key and a 00. The *order* is event time, rank (so that events of one
-millisecond stand in the order in which they are folded), and the hash of the event id.
+h8 is the xxh3 of the waybill number: it makes a fixed-length prefix, which lets RocksDB use prefix
+filters whatever the length of the number, and it is the hash that picks the partition. A waybill
+number never holds a 00, so the events of one waybill are exactly the keys that begin with its
+status key and a 00. The *order* is event time, rank (so that events of one millisecond stand in the
+order in which they are folded), and the hash of the event id.
 """
 
 from enum import Enum, IntEnum
