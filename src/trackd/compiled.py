@@ -5,7 +5,8 @@ commit (store/planner.py), with the tables of rows that it looks into and adds t
 store/ahead.py). Every look-up encodes a status (wire/answers.py), every timeline reads rows
 (store/pages.py), every watch of the feed tells changes (feed/partition_feed.py, feed/wanted.py,
 feed/runs.py), every start after a crash replays the log (store/replay.py). All are written in
-Python, which says what they do, and once more in Cython (`*.pyx` beside them), in a quarter of the time or less.
+Python, which says what they do, and once more in Cython (`*.pyx` beside them), in a quarter of the
+time or less.
 
 trackd is installed with the compiled ones where a C compiler and Python's headers are at hand, and
 works without them. Nothing here knows what the loops do.
