@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,19 +37,35 @@ _USAGE = 2
 # Starting, the scans that are sent beforehand, and the last answers.
 _OVERHEAD_S_MAX = 120
 _STOP_TIMEOUT_S = 10
+# A shape has to have time for its steps.
+_DURATION_S_MIN = 1.0
 
 
 class LocustFailed(Exception):
     """Locust ended without figures; the message says where its log is."""
 
 
+def _at_least_one(text: str) -> int:
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, 1 or more")
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if _DURATION_S_MIN <= (number := float(text)) < float("inf"):
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} must be a number, {_DURATION_S_MIN:g} or more")
+
+
 def _arguments(console: Console) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.swarm", description=__doc__)
     parser.add_argument("--shape", default="steady", help=f"one of {', '.join(SHAPES)}")
     parser.add_argument("--target", default="", help="HOST:PORT of a server, instead of one's own")
-    parser.add_argument("--users", type=int, default=24, help="at the highest")
-    parser.add_argument("--duration", type=float, default=60, help="seconds")
-    parser.add_argument("--processes", type=int, default=1, help="of locust")
+    parser.add_argument("--users", type=_at_least_one, default=24, help="at the highest")
+    parser.add_argument("--duration", type=_seconds, default=60.0, help="seconds")
+    parser.add_argument("--processes", type=_at_least_one, default=1, help="of locust")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
     parser.add_argument("--objectives", type=Path, default=_BENCH / "objectives.toml")
     parser.add_argument("--report", type=Path, help="directory for the report")

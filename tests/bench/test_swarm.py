@@ -268,3 +268,22 @@ def test_a_shape_that_is_not_there_is_told_with_those_that_are() -> None:
     done = swarm("--shape", "tsunami")
     assert done.returncode == 2
     assert all(f"  {name}" in done.stdout for name in SHAPES)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--users", "0"), "--users: '0' must be a whole number, 1 or more"),
+        (("--processes", "many"), "--processes: 'many' must be a whole number, 1 or more"),
+        (("--duration", "-1"), "--duration: '-1' must be a number, 1 or more"),
+        (("--duration", "inf"), "--duration: 'inf' must be a number, 1 or more"),
+    ],
+)
+def test_a_load_that_cannot_be_is_a_usage_error(words: tuple[str, str], told: str) -> None:
+    """It is said which argument it is and what it may be, before a server is started."""
+    command = [sys.executable, "-m", "bench.swarm", *words]
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 2
+    assert told in ended.stderr

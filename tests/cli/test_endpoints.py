@@ -35,6 +35,14 @@ def test_the_life_of_an_endpoint(serve: Serve, tmp_path: Path) -> None:
     key = "11112222-3333-4444-5555-666677778888"
     told = trackd("create", f"wecombot://{key}", "--message", *people)
     assert "secret" not in told.out
+    message = orjson.loads(trackd("list", "--json").out.splitlines()[-1])
+    assert {"quiet_hours", "rate_cap"} <= message.keys()
+    awake = trackd("update", message["id"], "--no-quiet", "--json").document
+    assert "quiet_hours" not in awake
+    assert awake["rate_cap"] == message["rate_cap"], "what is not named stays"
+    assert "rate_cap" not in trackd("update", message["id"], "--no-cap", "--json").document
+    torn = trackd("update", message["id"], "--no-cap", "--cap", "5/day")
+    assert (torn.code, "--no-cap" in torn.err) == (2, True)
     assert key not in told.out + trackd("list", "--json").out
     disabled = trackd("disable", endpoint["id"], "--reason", "moved", "--json").document
     assert (disabled["state"], disabled["disabled_reason"]) == ("DISABLED", "moved")

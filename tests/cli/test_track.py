@@ -1,15 +1,19 @@
 """`trackd track` shows people and programs what became of a parcel."""
 
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
-from tests.cli.conftest import Trackd, run
+from tests.cli.conftest import Trackd, run, run_here
 from tests.cli.lines import AT_MS, jsonl, scan
 from tests.harness.server import ServerProcess
 from trackd.cli.words import relative_time
+from trackd.client.errors import ServerUnavailable
+from trackd.client.front_end import FrontEnd
 from trackd.domain.catalogue import Language
+from trackd.v1.tracking_pb2 import GetTimelineResponse
 
 
 @pytest.fixture(scope="module")
@@ -151,3 +155,28 @@ def test_a_number_that_is_no_text_is_a_slip(trackd: Trackd) -> None:
     """As a terminal of another encoding gives it: exit code 2, and no traceback."""
     ran = trackd("track", "\udcff\udcfe12")
     assert (ran.code, ran.err) == (2, "trackd: what was asked for is not UTF-8\n")
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_waybill_that_nobody_can_be_asked_for_does_not_keep_back_the_others(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are shown; it has a line that says why, and the command fails."""
+    ask = FrontEnd.timeline_page
+
+    async def away(self: FrontEnd, waybill: str, **options: Any) -> GetTimelineResponse:
+        if waybill == "AWAY-1":
+            raise ServerUnavailable("partition 1 is starting", reason="PARTITION_STARTING")
+        return await ask(self, waybill, **options)
+
+    monkeypatch.setattr(FrontEnd, "timeline_page", away)
+    words = ("track", "AWAY-1", "TRACK-1", "NOBODY-1", "--server", server.grpc)
+    shown = run_here(*words, "--lang", "en")
+    assert shown.code == 1
+    assert "TRACK-1  Delivered" in shown.out
+    assert "AWAY-1: " in shown.err
+    assert "partition 1 is starting" in shown.err
+    assert "no scan of NOBODY-1 is known" in shown.err
+    told = [orjson.loads(line) for line in run_here(*words, "--json").out.splitlines()]
+    assert [each["waybill_number"] for each in told] == ["AWAY-1", "TRACK-1", "NOBODY-1"]
+    assert [each.get("error") for each in told] == ["PARTITION_STARTING", None, None]

@@ -53,6 +53,8 @@ Cap = Annotated[
     str,
     typer.Option("--cap", metavar="N/hour|N/day", help="Messages: no more than so many."),
 ]
+NoQuiet = Annotated[bool, typer.Option("--no-quiet", help="Messages: at any hour.")]
+NoCap = Annotated[bool, typer.Option("--no-cap", help="Messages: as many as there are.")]
 Template = Annotated[
     str,
     typer.Option(
@@ -92,8 +94,24 @@ def _word(option: str, name: str, enum: Any, prefix: str) -> Any:
     return numbers[full]
 
 
-def set_pace(endpoint: "Endpoint", *, quiet: str, time_zone: str, cap: str) -> None:
-    """Sets quiet hours and a cap, where they were asked for."""
+def set_pace(
+    endpoint: "Endpoint",
+    *,
+    quiet: str,
+    time_zone: str,
+    cap: str,
+    no_quiet: bool = False,
+    no_cap: bool = False,
+) -> None:
+    """Sets quiet hours and a cap, or takes them away, where that was asked for."""
+    if no_quiet and (quiet or time_zone):
+        fail("--no-quiet: there is no --quiet or --time-zone beside it", code=USAGE)
+    if no_cap and cap:
+        fail("--no-cap: there is no --cap beside it", code=USAGE)
+    if no_quiet:
+        endpoint.ClearField("quiet_hours")
+    if no_cap:
+        endpoint.ClearField("rate_cap")
     if quiet:
         match = re.fullmatch(r"(\d\d?):(\d\d)-(\d\d?):(\d\d)", quiet)
         if not match:

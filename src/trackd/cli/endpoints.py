@@ -15,6 +15,8 @@ from trackd.cli.endpoint_options import (
     Flags,
     Lang,
     Milestones,
+    NoCap,
+    NoQuiet,
     Quiet,
     Template,
     Waybills,
@@ -167,8 +169,10 @@ def update(
     ] = None,
     lang: Lang = "",
     quiet: Quiet = "",
+    no_quiet: NoQuiet = False,
     time_zone: Zone = "",
     cap: Cap = "",
+    no_cap: NoCap = False,
     template: Template = "",
     json: Json = False,
     server: Server = DEFAULT_SERVER,
@@ -190,7 +194,7 @@ def update(
             found.all_changes = all_changes
         found.language = lang or found.language
         found.template = template or found.template
-        set_pace(found, quiet=quiet, time_zone=time_zone, cap=cap)
+        set_pace(found, quiet=quiet, time_zone=time_zone, cap=cap, no_quiet=no_quiet, no_cap=no_cap)
         return await notifications.update(found)
 
     _answer(_ask(server, change), json=json)

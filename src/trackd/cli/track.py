@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trackd.cli.server_option import DEFAULT_SERVER, Server, explain, refuse_if_nobody_listens
-from trackd.cli.terminal import DONE, FAILED, examples, fail, note, print_json, results
+from trackd.cli.terminal import DONE, FAILED, examples, note, print_json, results
 
 if TYPE_CHECKING:
+    from trackd.client.errors import TrackdError
     from trackd.client.front_end import FrontEnd
     from trackd.domain.catalogue import Language
     from trackd.v1.event_pb2 import ScanEvent, ShipmentStatus
@@ -23,6 +24,7 @@ EPILOG = examples(
 
 _EVENTS_SHOWN = 15
 _PAGE_EVENTS = 500
+_LOOK_UPS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +53,26 @@ def command(
 
     Times are in the zone of this machine; TZ=Asia/Shanghai trackd track ... takes another.
 
+    A waybill that could not be asked for does not keep back the others; with --json its line has
+    an `error`.
+
     Exit codes: 0 all were found, 1 one was not, or the server did not answer, 2 usage.
     """
     from trackd.client.errors import TrackdError
 
     language = _language(lang)
     refuse_if_nobody_listens(server)
-    try:
-        found = asyncio.run(_look_up(server, waybills, whole=whole))
-    except TrackdError as error:
-        fail(explain(error, server=server))
+    found = asyncio.run(_look_up(server, waybills, whole=whole))
     for number, (waybill, parcel) in enumerate(zip(waybills, found, strict=True)):
         if json:
             _print_document(waybill, parcel)
-        elif parcel is not None:
+        elif isinstance(parcel, _Found):
             _print_picture(parcel, language, first=number == 0)
-        if parcel is None:
+        if isinstance(parcel, TrackdError):
+            note(f"trackd: {waybill}: {explain(parcel, server=server)}")
+        elif parcel is None:
             note(f"trackd: no scan of {waybill} is known; check the number")
-    raise typer.Exit(FAILED if None in found else DONE)
+    raise typer.Exit(DONE if all(isinstance(one, _Found) for one in found) else FAILED)
 
 
 def _language(asked: str) -> "Language":
@@ -81,11 +85,24 @@ def _language(asked: str) -> "Language":
         raise typer.BadParameter(f"{asked!r} is not zh or en", param_hint="--lang") from None
 
 
-async def _look_up(server: str, waybills: list[str], *, whole: bool) -> list[_Found | None]:
+async def _look_up(
+    server: str, waybills: list[str], *, whole: bool
+) -> "list[_Found | TrackdError | None]":
+    """What is known of each: None of one never scanned, an error where nobody could say."""
+    from trackd.client.errors import TrackdError
     from trackd.client.front_end import FrontEnd
 
     async with FrontEnd(server) as front_end:
-        return [await _look_up_one(front_end, waybill, whole=whole) for waybill in waybills]
+        at_once = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
+
+        async def look_up(waybill: str) -> "_Found | TrackdError | None":
+            async with at_once:
+                try:
+                    return await _look_up_one(front_end, waybill, whole=whole)
+                except TrackdError as error:
+                    return error
+
+        return await asyncio.gather(*(look_up(waybill) for waybill in waybills))
 
 
 async def _look_up_one(front_end: "FrontEnd", waybill: str, *, whole: bool) -> _Found | None:
@@ -112,11 +129,12 @@ async def _look_up_one(front_end: "FrontEnd", waybill: str, *, whole: bool) -> _
     return None
 
 
-def _print_document(waybill: str, parcel: _Found | None) -> None:
+def _print_document(waybill: str, parcel: "_Found | TrackdError | None") -> None:
     from trackd.cli.documents import document
 
-    if parcel is None:
-        print_json({"waybill_number": waybill, "status": None, "events": []})
+    if not isinstance(parcel, _Found):
+        why = {"error": parcel.reason} if parcel else {}
+        print_json({"waybill_number": waybill, "status": None, "events": [], **why})
         return
     print_json(
         {
