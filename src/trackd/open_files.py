@@ -8,6 +8,19 @@ import resource
 
 # Nobody needs more; and a number is wanted where the system has no limit.
 _FILES_MAX = 1 << 20
+# With fewer not even an empty store and its first callers get along.
+FILES_MIN = 128
+
+
+def too_few() -> str:
+    """What to tell whoever starts a server that may have fewer than FILES_MIN; empty if enough."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if (allowed := _bounded(hard)) >= FILES_MIN:
+        return ""
+    return (
+        f"this process may have {allowed} files open, and a server needs {FILES_MIN} at least;"
+        " raise the limit (ulimit -Hn, LimitNOFILE)"
+    )
 
 
 def raise_limit() -> None:

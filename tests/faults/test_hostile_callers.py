@@ -9,6 +9,8 @@ import collections
 import random
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -269,6 +271,22 @@ def test_a_server_takes_as_many_files_as_it_may(serve: Serve) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     taken, _ = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
     assert taken == (1 << 20 if hard == resource.RLIM_INFINITY else min(hard, 1 << 20))
+
+
+def test_a_server_that_may_open_too_few_files_says_so(tmp_path: Path) -> None:
+    """One line that names the limit, before it touches the data directory."""
+    trackd = Path(sys.executable).with_name("trackd")
+    ended = subprocess.run(
+        ["sh", "-c", f'ulimit -n 64 && exec {trackd} serve --data "$1"', "sh", tmp_path / "data"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    told = "trackd: this process may have 64 files open, and a server needs 128 at least; "
+    assert ended.stderr == told + "raise the limit (ulimit -Hn, LimitNOFILE)\n"
+    assert not (tmp_path / "data").exists()
 
 
 # Row 26.

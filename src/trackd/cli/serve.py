@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 import typer
 
-from trackd import logs
+from trackd import logs, open_files
 from trackd.cli.setting_flags import given, with_setting_flags
 from trackd.cli.terminal import USAGE, examples, fail
 from trackd.configuration import load
@@ -43,6 +43,8 @@ def command(**flags: Any) -> None:
         settings = load(given(flags))
     except SettingsError as error:
         fail(str(error), code=USAGE)
+    if refusal := open_files.too_few():
+        fail(refusal)
     logs.set_up(level=settings.log_level, log_format=settings.log_format)
     _say_what_has_no_effect(settings)
     raise typer.Exit(run(settings))
