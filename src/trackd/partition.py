@@ -103,7 +103,7 @@ class Partition:
         mark = DurableMark(mark_path)
         if accept_data_loss:
             rebuild.rebuild(engine, now_ms())
-            engine.write([(Table.META, [(META_IDENTITY, None)])])
+            rebuild.until_taken(lambda: engine.write([(Table.META, [(META_IDENTITY, None)])]))
         else:
             refuse_if_behind(number, engine, mark.read())
         _check_identity(engine, f"{data_set_id}/{number}")
@@ -384,7 +384,8 @@ def _feed_of(
 def _check_identity(engine: Engine, identity: str) -> None:
     stored = engine.get(Table.META, META_IDENTITY)
     if stored is None:
-        engine.write([(Table.META, [(META_IDENTITY, identity.encode())])])
+        rows = [(META_IDENTITY, identity.encode())]
+        rebuild.until_taken(lambda: engine.write([(Table.META, rows)]))
     elif stored != identity.encode():
         raise WrongData(
             f"the partition belongs to {stored.decode()}, not to {identity}; if a start with"

@@ -7,6 +7,7 @@ import pytest
 from tests.feed.clocked import Clocked
 from trackd.feed.partition_feed import PositionExpired
 from trackd.feed.retention import KeptLog
+from trackd.store import rebuild, replay
 from trackd.store.keys import Table
 
 FOR_EVER = KeptLog(age_ms=1 << 50, bytes_max=1 << 50)
@@ -85,6 +86,19 @@ async def test_what_a_crash_may_still_take_from_the_tables_is_not_let_go(
     assert partition.statuses.checkpoint == 16
 
 
+async def test_a_log_never_begins_behind_the_checkpoint_on_disk(
+    clocked: Clocked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the checkpoint's own commit is not written yet: it is written with the trim."""
+    await clocked.journeys(4)
+    partition = clocked.partition
+    with monkeypatch.context() as patched:
+        patched.setattr(type(partition.committer), "_write", lambda *_: None)  # as if it stalled
+        assert await clocked.trim(KeptLog(age_ms=0, bytes_max=1)) == 15
+    assert replay.checkpoint_of(partition.engine) == partition.statuses.checkpoint == 16
+    assert replay.log_floor(partition.engine) == 16
+
+
 async def test_a_trimmed_log_verifies(clocked: Clocked) -> None:
     """`trackd check` finds nothing, and still finds what is wrong: a status that is not its own."""
     await clocked.journeys(6)
@@ -104,8 +118,6 @@ async def test_a_trimmed_log_verifies(clocked: Clocked) -> None:
 
 async def test_a_rebuilt_log_begins_anew(clocked: Clocked) -> None:
     """After an accepted loss positions start at 1, and so does what is kept."""
-    from trackd.store import rebuild, replay
-
     await clocked.journeys(3)
     await clocked.again()
     await clocked.trim(KeptLog(age_ms=0, bytes_max=1))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.store.desk import NOON_MS, scan, scan_event
+from tests.store.simulated import Faults, SimulatedEngine
 from trackd.domain.vocabulary import EventCode
 from trackd.partition import Partition, PartitionOptions
 from trackd.store.engine_contract import Engine
@@ -216,6 +217,22 @@ async def test_a_start_behind_what_was_acknowledged_is_refused(
         opened(short, tmp_path)
     left = opened(short, tmp_path, accept_data_loss=True, data_set_id="another")
     assert left.committer.durable_position == 5, "the events themselves were all there"
+    await left.close()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_an_accepted_loss_is_taken_over_although_the_engine_stalls(
+    seed: int, tmp_path: Path
+) -> None:
+    """Every write of the rebuild, and of who the partition is, is tried until it is taken."""
+    engine = SimulatedEngine(Random(seed), Faults())
+    partition = opened(engine, tmp_path)
+    await send(partition, *sorts(5))
+    await partition.close()
+    engine.faults.stall = 0.6
+    left = opened(engine, tmp_path, accept_data_loss=True, data_set_id="another")
+    engine.faults.stall = 0
+    assert left.committer.durable_position == 5
     await left.close()
 
 

@@ -108,7 +108,8 @@ def test_one_waybill_that_cannot_be_read_fails_only_those_who_sent_it() -> None:
         assert [await outcome(answer) for answer in answers] == [1, DataDamaged, 2, 1]
         await asyncio.sleep(0)
         assert [n for n in order if n != 1] == [0, 2, 3]
-        assert [answers[n].result().position for n in (0, 2, 3)] == [2, 4, 5]
+        # The last two are in one commit: both have the position of its end.
+        assert [answers[n].result().position for n in (0, 2, 3)] == [2, 5, 5]
         assert not office.failures
         assert office.committer.queued_events == 0
 
@@ -192,5 +193,48 @@ def test_whoever_waits_for_room_hears_of_a_failure() -> None:
         await asyncio.wait([waiting], timeout=1)
         assert waiting.done()
         assert [await outcome(answer) for answer in answers] == [StorageFailed] * 20
+
+    simulated(test)
+
+
+def test_a_failure_among_those_that_are_planned_apart_is_told_to_all() -> None:
+    """A damaged waybill and a dying disk in one commit: nobody is left waiting."""
+
+    async def test() -> None:
+        office = Office()
+        await office.committer.submit(scans("a", waybill_number="SF9999"))
+        ((key, _),) = office.engine.scan_all(Table.EVENTS)
+        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
+        damaged = [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+        answers = [office.committer.submit(scans(f"{n}")) for n in range(3)]
+        answers.append(office.committer.submit(damaged))
+        answers += [office.committer.submit(scans(f"{n}")) for n in range(3, 6)]
+        office.engine.faults.write = 1
+        outcomes = [await asyncio.wait_for(outcome(answer), 60) for answer in answers]
+        assert outcomes == [StorageFailed] * 7
+        assert len(office.failures) == 1
+        assert office.committer.queued_events == 0
+
+    simulated(test)
+
+
+def test_one_damaged_waybill_among_many_costs_few_plans() -> None:
+    """A commit is halved until it is found: not a commit of their own for a thousand others."""
+
+    async def test() -> None:
+        office = Office(commit_events_max=1_000)
+        await office.committer.submit(scans("a", waybill_number="SF9999"))
+        ((key, _),) = office.engine.scan_all(Table.EVENTS)
+        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
+        damaged = [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+        answers = [office.committer.submit(scans(f"{n}")) for n in range(600)]
+        answers.append(office.committer.submit(damaged))
+        answers += [office.committer.submit(scans(f"{n}")) for n in range(600, 999)]
+        outcomes = [await outcome(answer) for answer in answers]
+        assert outcomes.count(1) == 999
+        assert outcomes[600] is DataDamaged
+        assert office.committer.figures.commits < 15
+        ids = [parse_event(entry.event).event_id for entry in office.desk.log()]
+        assert ids == ["a", *(f"{n}" for n in range(999))]
 
     simulated(test)

@@ -1,6 +1,7 @@
 """The committer and what is written back behind it: stalls, failures, and how far it may go."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -9,6 +10,7 @@ from tests.store.office import Office, outcome, scans, simulated
 from tests.store.simulated import Faults, SimulatedEngine
 from trackd.store import replay
 from trackd.store import statuses as statuses_module
+from trackd.store.engine_contract import Rows
 from trackd.store.errors import StorageFailed, WriteStalled
 from trackd.store.keys import Table
 
@@ -62,12 +64,13 @@ def test_what_the_log_does_not_have_is_not_written_back() -> None:
         await asyncio.sleep(0.01)
         assert office.committer.planned_position == 1
         assert office.committer.written_position == 0
-        office.engine.faults.stall = 0
         assert not office.committer.write_back()
         await office.committer.keep()
         assert list(office.engine.scan_all(Table.EVENTS)) == []
+        office.engine.faults.stall = 0
         await answer
-        assert office.committer.write_back()
+        await asyncio.sleep(0.01)
+        assert len(list(office.engine.scan_all(Table.EVENTS))) == 1
         assert not office.committer.write_back(), "there is no more"
         office.desk.check()
 
@@ -195,5 +198,49 @@ def test_a_crash_during_a_shutdown_loses_nothing() -> None:
             survivor.check()
             survivor.check_checkpoint()
             await shutdown
+
+    simulated(test)
+
+
+def test_after_a_stall_writing_back_goes_on_without_another_scan() -> None:
+    """The last commit before a silence stalled once: what is ahead does not wait for the next."""
+
+    async def test() -> None:
+        office = Office(faults=Faults(stall=1))
+        answer = office.committer.submit(scans("a"))
+        await asyncio.sleep(0.01)
+        office.engine.faults.stall = 0
+        assert (await answer).accepted == 1
+        await asyncio.sleep(1)
+        assert office.desk.statuses.ahead.count == 0
+
+    simulated(test)
+
+
+def test_writing_back_has_its_turn_although_every_commit_stalls_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With scans waiting all the time: between the stall of one commit and that of the next."""
+
+    async def test() -> None:
+        office = Office(commit_events_max=10)
+        write, tried = office.engine.write, set()
+
+        def stalls_first(batch: Sequence[tuple[Table, Rows]]) -> None:
+            key, _ = next(iter(batch[0][1]))
+            if key not in tried:
+                tried.add(key)
+                raise WriteStalled("the first time")
+            write(batch)
+
+        monkeypatch.setattr(office.engine, "write", stalls_first)
+        answers = [
+            office.committer.submit(scans(f"{n}", waybill_number=f"SF{n}")) for n in range(300)
+        ]
+        await asyncio.gather(*answers)
+        await asyncio.sleep(1)
+        assert office.committer.figures.stalls >= 30
+        assert office.desk.statuses.written_back_count >= 20
+        assert office.desk.statuses.ahead.count == 0
 
     simulated(test)

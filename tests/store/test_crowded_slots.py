@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from tests.store.test_statuses import change, table, waybill, write_back
+from tests.store.hand import change, table, waybill, write_back
 from trackd.store.ahead import CROWDED_ROWS, SLOTS
 from trackd.store.memory_engine import MemoryEngine
 

@@ -1,88 +1,32 @@
 """The table of statuses: rows ahead of the disk, clean and forgotten ones read alike."""
 
-from collections.abc import Sequence
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackd.store.ahead import SLOTS, EventRow, slot_of
-from trackd.store.keys import ORDER_LENGTH, Table, position_key, split_event_key
+from tests.store.hand import (
+    A,
+    B,
+    C,
+    CountingEngine,
+    change,
+    event,
+    is_dirty,
+    row,
+    table,
+    waybill,
+    write_back,
+)
+from trackd.store.ahead import SLOTS, slot_of
+from trackd.store.keys import Table, position_key, split_event_key
 from trackd.store.memory_engine import MemoryEngine
-from trackd.store.records import NO_STATUS, encode_status, status_position
-from trackd.store.statuses import AHEAD_EVENT_BYTES, ROW_OVERHEAD_BYTES, StatusTable
+from trackd.store.records import status_position
+from trackd.store.statuses import AHEAD_EVENT_BYTES, StatusTable
 from trackd.store.timelines import Timelines
 
 pytestmark = pytest.mark.usefixtures("loops")
-
-
-def waybill(slot: int, number: int = 0) -> bytes:
-    """The status key of a waybill that belongs into a slot."""
-    return slot.to_bytes(2, "big") + bytes(6) + b"SF%04d" % number
-
-
-A, B, C = waybill(100, 1), waybill(30_000, 2), waybill(60_000, 3)
-
-
-class CountingEngine(MemoryEngine):
-    """Counts the look-ups on disk."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: list[bytes] = []
-
-    def get_many(self, table: Table, keys: Sequence[bytes]) -> list[bytes | None]:
-        """See Engine."""
-        self.asked += keys
-        return super().get_many(table, keys)
-
-
-def table(engine: MemoryEngine, *, cache_bytes: int = 1 << 20, window: int = 10) -> StatusTable:
-    """A table of statuses that writes everything back once in `window` events."""
-    return StatusTable(engine, cache_bytes=cache_bytes, write_back_events=window, checkpoint=0)
-
-
-def row(text: bytes, position: int = 0) -> bytes:
-    """A status row that can be told from others by its text."""
-    return encode_status(NO_STATUS._replace(last_event=text, position=position))
-
-
-def event(key: bytes, position: int, size: int = 10) -> EventRow:
-    """The row of an event of a waybill."""
-    return key + position_key(position).rjust(ORDER_LENGTH, b"\0"), bytes(size)
-
-
-def is_dirty(statuses: StatusTable, key: bytes) -> bool:
-    """Whether the row of this key, which is in memory, is ahead of the disk."""
-    return status_position(statuses.rows[key]) > statuses.ahead.written[slot_of(key)]
-
-
-def change(
-    statuses: StatusTable, position: int, *keys: bytes, size: int = 10
-) -> dict[bytes, bytes]:
-    """One event for each of these waybills from position on, as a plan puts it; the rows."""
-    changed: dict[bytes, bytes] = {}
-    events = []
-    dirtied = 0
-    for at, key in enumerate(keys, position):
-        if key not in changed:
-            dirtied += key not in statuses.rows or not is_dirty(statuses, key)
-        changed[key] = row(b"%d" % at, at)
-        events.append(event(key, at, size))
-    statuses.put(changed, dirtied, events)
-    return changed
-
-
-def write_back(
-    statuses: StatusTable, engine: MemoryEngine, position: int, rows_max: int = 1_000
-) -> list[bytes]:
-    """Writes back what is due at position; the keys of the statuses."""
-    part = statuses.due(position, rows_max)
-    if part is None:
-        return []
-    statuses.written_back(part, engine.write_unlogged(part.batch))
-    return part.keys
 
 
 def test_a_changed_row_is_read_at_once_and_written_later() -> None:
@@ -234,57 +178,6 @@ def test_a_shutdown_writes_everything_a_part_at_a_time() -> None:
     assert statuses.due(5, 100) is None
 
 
-def test_rows_are_read_from_disk_once() -> None:
-    """Then they are remembered; unknown waybills are asked for each time, and never invented."""
-    engine = CountingEngine()
-    engine.write([(Table.STATUS, [(A, row(b"a")), (B, row(b"b"))])])
-    statuses = table(engine)
-    assert statuses.fetch([A, C, B]) == {A: row(b"a"), B: row(b"b")}
-    assert (statuses.get(B), statuses.rows[A]) == (row(b"b"), row(b"a"))
-    assert statuses.get(C) is None
-    assert engine.asked == [A, C, B, C]
-
-
-def test_what_was_read_first_is_forgotten_first_and_read_again() -> None:
-    """The clean rows are bounded in bytes, the list of what to forget with them."""
-    engine = CountingEngine()
-    keys = [waybill(n * 300, n) for n in range(200)]
-    engine.write([(Table.STATUS, [(key, row(bytes(60))) for key in keys])])
-    cost = len(row(bytes(60))) + ROW_OVERHEAD_BYTES
-    statuses = table(engine, cache_bytes=20 * cost)
-    for key in keys:
-        assert statuses.get(key) == statuses.get(key) == row(bytes(60))
-        assert statuses.cached_bytes <= 21 * cost
-    assert engine.asked == keys
-    statuses.get(keys[-1])
-    statuses.get(keys[0])
-    assert engine.asked == [*keys, keys[0]]
-
-
-def test_what_is_dirtied_again_and_again_is_not_forgotten() -> None:
-    """A hot row outlives the cold ones that were cleaned after it was cleaned first."""
-    engine = CountingEngine()
-    cost = len(row(bytes(2))) + ROW_OVERHEAD_BYTES
-    statuses = table(engine, cache_bytes=10 * cost, window=1)
-    for position in range(1, 200, 2):
-        change(statuses, position, A, waybill(40_000, position))
-        assert write_back(statuses, engine, position + 1)
-        assert len(statuses.rows) <= 12
-        assert A in statuses.rows
-
-
-def test_a_dirty_row_is_not_forgotten() -> None:
-    """However small the cache: a row that is not on disk is nowhere else."""
-    engine = CountingEngine()
-    statuses = table(engine, cache_bytes=0, window=1_000)
-    rows = change(statuses, 1, A, B)
-    for number in range(50):
-        engine.write([(Table.STATUS, [(waybill(5, number), row(b"cold"))])])
-        assert statuses.get(waybill(5, number)) == row(b"cold")
-    assert dict.fromkeys(statuses.rows) == {A: None, B: None}
-    assert {key: statuses.rows[key] for key in (A, B)} == rows
-
-
 def test_a_row_that_a_crash_left_ahead_of_the_checkpoint_is_dirty() -> None:
     """It is not forgotten, and written again with the events that the crash may have lost."""
     engine = CountingEngine()
@@ -366,3 +259,39 @@ def test_any_history_reads_as_a_dict(
 def _is_due(event_key: bytes, statuses: StatusTable) -> bool:
     """Whether the checkpoint says that this event is on disk."""
     return split_event_key(event_key)[1][-8:] <= position_key(statuses.checkpoint)
+
+
+def test_no_more_is_due_than_the_next_round() -> None:
+    """However many events come in one commit: to pass over empty slots again takes time."""
+    engine = MemoryEngine()
+    statuses = table(engine, window=15)
+    keys = [waybill(n * 60, n) for n in range(1_000)]
+    change(statuses, 1, *keys, size=30_000)
+    assert SLOTS <= statuses._slots_due <= 2 * SLOTS
+    while write_back(statuses, engine, 1_000):
+        pass
+    assert statuses.ahead.count == 0
+    assert not statuses.is_due
+
+
+def test_a_later_write_does_not_take_the_checkpoint_back() -> None:
+    """Where nothing was ahead, the checkpoint is the latest position: the furthest one counts."""
+    engine = MemoryEngine()
+    statuses = table(engine, window=1_000_000)
+
+    def part(position: int, rows_max: int) -> int:
+        found = statuses.everything(position, rows_max)
+        assert found
+        unlogged = engine.write_unlogged(found.batch)
+        statuses.written_back(found, unlogged)
+        return unlogged
+
+    change(statuses, 1, *(waybill(n, n) for n in range(100)))
+    part(100, 50)  # the hand stands in the middle of a round
+    change(statuses, 101, *(waybill(60_000 + n, n) for n in range(100)))
+    while statuses.ahead.count:
+        part(200, 1_000)
+    assert statuses.written_position == 200
+    change(statuses, 201, *(waybill(n, n) for n in range(100)))
+    assert statuses.kept(part(300, 10))
+    assert statuses.checkpoint == 200

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from trackd.feed.partition_feed import PartitionFeed
 from trackd.store.engine_contract import Engine
 from trackd.store.errors import WriteStalled
-from trackd.store.keys import META_LOG_FLOOR, Table, position_key, position_of
+from trackd.store.keys import (
+    META_LOG_FLOOR,
+    META_STATUS_CHECKPOINT,
+    Table,
+    position_key,
+    position_of,
+)
 from trackd.store.records import block_head
 from trackd.store.statuses import StatusTable
 
@@ -66,12 +72,11 @@ class LogRetention:
             await asyncio.sleep(0)
         if floor == oldest:
             return 0
+        # With the checkpoint, whose own commit may not be written yet: no log begins behind it.
+        checkpoint = (META_STATUS_CHECKPOINT, position_key(self._statuses.checkpoint))
+        rows = [(META_LOG_FLOOR, position_key(floor)), checkpoint]
         try:
-            self._engine.delete_before(
-                Table.LOG,
-                position_key(floor),
-                [(Table.META, [(META_LOG_FLOOR, position_key(floor))])],
-            )
+            self._engine.delete_before(Table.LOG, position_key(floor), [(Table.META, rows)])
         except WriteStalled:
             return 0  # the next turn will
         self._feed.trimmed(floor)

@@ -223,14 +223,7 @@ class Committer:
             return
         if self._flushing and not self._commits_during_flush():
             return  # the flush that runs will pump: until then the commit grows
-        submissions = self._take()
-        try:
-            plan = self._planner.plan([one.scans for one in submissions], self._now_ms())
-        except Exception as error:
-            # DataDamaged, or a defect: nothing was planned, and nobody may wait for ever.
-            self._plan_one_by_one(submissions, error)
-        else:
-            self._write(Written(plan, submissions))
+        self._plan_and_write(self._take())
         if self._queue:
             self._pump_soon()
         self._writing_back.soon()
@@ -258,23 +251,27 @@ class Committer:
         self._waiting_for_room.reached(0)
         return taken
 
-    def _plan_one_by_one(self, submissions: list[Submission], error: Exception) -> None:
-        """One waybill that cannot be read must not fail the others' submissions."""
-        if len(submissions) == 1:
-            self._answer_with(submissions[0].answer, error)
-            return
-        for index, submission in enumerate(submissions):
-            if self._stalled or self._failure:
-                waiting = submissions[index:]
-                self._queue.extendleft(reversed(waiting))
-                self.queued_events += sum(len(one.scans) for one in waiting)
-                return
+    def _plan_and_write(self, submissions: list[Submission]) -> None:
+        """In one commit; or in several, as one waybill that cannot be read must fail no other."""
+        parts = deque([submissions])
+        while parts and not self._stalled and not self._failure:
+            part = parts.popleft()
             try:
-                plan = self._planner.plan([submission.scans], self._now_ms())
-            except Exception as own_error:
-                self._answer_with(submission.answer, own_error)
+                plan = self._planner.plan([one.scans for one in part], self._now_ms())
+            except Exception as error:
+                # DataDamaged, or a defect: nothing was planned, and nobody may wait for ever.
+                middle = len(part) // 2
+                if middle:
+                    parts.extendleft([part[middle:], part[:middle]])
+                else:
+                    self._answer_with(part[0].answer, error)
             else:
-                self._write(Written(plan, [submission]))
+                self._write(Written(plan, part))
+        for one in reversed([one for part in parts for one in part]):
+            self._queue.appendleft(one)
+            self.queued_events += len(one.scans)
+        if parts and self._failure:
+            self._fail_queued(self._failure)
 
     def _write_aside(self) -> None:
         """No commit came for them: the rows go alone. Behind a stall they ride on what stalled."""
@@ -307,6 +304,7 @@ class Committer:
             self._stalled = None
             self.figures.stalled_s += time.monotonic() - self._stalled_at
             self._pump_soon()
+            self._writing_back.soon()
         self.written_position = written.plan.last_position
         self._written.append(written)
         self._flush()
@@ -373,18 +371,21 @@ class Committer:
         if self._failure:
             return
         error = self._failure = as_storage_failure(error)
-        waiting = [submission.answer for submission in self._queue]
         stalled = [self._stalled] if self._stalled else []
         for written in [*(self._flushing or []), *self._written, *stalled]:
-            waiting += [submission.answer for submission in written.submissions]
+            for submission in written.submissions:
+                self._answer_with(submission.answer, once_more(error))
             written.aside.fail(error)
         self._aside.fail(error)
-        for answer in waiting:
-            self._answer_with(answer, once_more(error))
+        self._fail_queued(error)
         self._waiting_for_durable.fail(error)
+        self._on_failure(error)
+
+    def _fail_queued(self, error: StorageFailed) -> None:
+        for submission in self._queue:
+            self._answer_with(submission.answer, once_more(error))
         self._queue, self.queued_events = deque(), 0
         self._waiting_for_room.reached(0)
-        self._on_failure(error)
 
     @staticmethod
     def _answer_with(answer: asyncio.Future[Verdict], error: Exception) -> None:

@@ -61,8 +61,8 @@ def rebuild(engine: Engine, now_ms: int) -> int:
     StorageFailed.
     """
     _save_events(engine)
-    _until_taken(lambda: engine.delete_all(Table.LOG))
-    _until_taken(lambda: engine.delete_all(Table.STATUS))
+    until_taken(lambda: engine.delete_all(Table.LOG))
+    until_taken(lambda: engine.delete_all(Table.STATUS))
     built = (META_STATUS_CHECKPOINT, META_WAYBILLS, META_LOG_FLOOR)
     _write(engine, [(Table.META, [(name, None) for name in built])])
     statuses = StatusTable(engine, cache_bytes=0, write_back_events=1, checkpoint=0)
@@ -94,7 +94,7 @@ def _save_events(engine: Engine) -> None:
             rows: list[EventRow] = []
             with suppress(DataDamaged):  # what is behind it may be whole
                 rows.extend(_event_rows(position_of(key), block))
-            _until_taken(partial(engine.write_unlogged, [(Table.EVENTS, rows)]))
+            until_taken(partial(engine.write_unlogged, [(Table.EVENTS, rows)]))
     engine.keep_unlogged()
 
 
@@ -122,14 +122,15 @@ def _commit(
 ) -> None:
     _write(engine, planner.plan([scans], now_ms).batch)
     while part := statuses.everything(planner.position, _EVENTS_AT_A_TIME):
-        statuses.written_back(part, _until_taken(partial(engine.write_unlogged, part.batch)))
+        statuses.written_back(part, until_taken(partial(engine.write_unlogged, part.batch)))
 
 
 def _write(engine: Engine, batch: Sequence[tuple[Table, Rows]]) -> None:
-    _until_taken(lambda: engine.write(batch))
+    until_taken(lambda: engine.write(batch))
 
 
-def _until_taken(write: Callable[[], _Result]) -> _Result:
+def until_taken(write: Callable[[], _Result]) -> _Result:
+    """Writes, at a start, however often it stalls; nobody waits for anything else yet."""
     while True:
         try:
             return write()

@@ -47,8 +47,12 @@ _WORTH_EVENTS = 500
 # As much as so many rounds bring, and some more where rounds are short: half a round is usual.
 _FULL_ROUNDS = 2
 _FULL_EVENTS = 20_000
-# The weight of the latest part written back, or read, in the mean length of a row.
-_MEAN_WEIGHT = 1 / 16
+# However many events come in one commit: one round writes them all, and as long as it lasts another
+# is due, or a last part of it would not be worth a write.
+_DUE_ROUNDS_MAX = 2
+# Rows that the table has room for from the beginning, at most: as many as eight gigabytes hold. It
+# grows beyond them.
+_PRESIZED_ROWS_MAX = 1 << 24
 # Rows that were dirtied again stay on the list of what to forget; it may be so many times longer
 # than the rows that may stay.
 _CLEAN_LIST_FACTOR = 2
@@ -91,7 +95,7 @@ class StatusTable:
         self._write_back_events = max(write_back_events, 1)
         # The rows in memory; others read it, and change it through the methods only.
         rows_max = write_back_events + cache_bytes // (STATUS_HEAD.size + ROW_OVERHEAD_BYTES)
-        self.rows: plain.Rows = StatusRows(rows_max if presized else 0)
+        self.rows: plain.Rows = StatusRows(min(rows_max, _PRESIZED_ROWS_MAX) if presized else 0)
         # The events that are in the log and not in their table.
         self.ahead: plain_ahead.Ahead = Ahead(checkpoint)
         self.checkpoint = checkpoint
@@ -105,19 +109,23 @@ class StatusTable:
         self.written_back_count = 0
         # The checkpoint after each unlogged write of the engine that a crash may still lose.
         self._unkept: deque[tuple[int, int]] = deque()
-        # Keys in the order in which to forget them, with the position when they were clean. Tuples
-        # of bytes are nothing to the garbage collector; a million keys in lists stopped everything
-        # for 40 ms now and then.
-        self._clean: deque[tuple[int, tuple[bytes, ...]]] = deque()
-        self._clean_listed = 0
+        # Keys in the order in which to forget them, with the position when they were clean and the
+        # length of their rows together. Tuples of bytes are nothing to the garbage collector; a
+        # million keys in lists stopped everything for 40 ms now and then.
+        self._clean: deque[tuple[int, tuple[bytes, ...], int]] = deque()
+        self._clean_listed = self._clean_length = 0
         # The position that no row on disk is beyond, but those that a replay finds.
         self._latest_written = checkpoint
-        self._mean_length = float(STATUS_HEAD.size)
 
     @property
     def cached_bytes(self) -> int:
         """An estimate of the memory of the clean rows."""
-        return int((len(self.rows) - self.dirty_count) * (self._mean_length + ROW_OVERHEAD_BYTES))
+        return int((len(self.rows) - self.dirty_count) * self._mean_bytes)
+
+    @property
+    def _mean_bytes(self) -> float:
+        """What a clean row takes: the mean of those that are listed."""
+        return self._clean_length / max(self._clean_listed, 1) + ROW_OVERHEAD_BYTES
 
     def get(self, key: bytes) -> bytes | None:
         """The row of a waybill; None if it has no event. Raises DataDamaged."""
@@ -152,7 +160,8 @@ class StatusTable:
         self.dirty_count += dirtied
         if events:
             weight = self.ahead.size / (self.ahead.count * AHEAD_EVENT_BYTES)
-            self._slots_due += len(events) * max(weight, 1.0) * SLOTS / self._write_back_events
+            due = len(events) * max(weight, 1.0) * SLOTS / self._write_back_events
+            self._slots_due = min(self._slots_due + due, _DUE_ROUNDS_MAX * SLOTS)
 
     @property
     def is_due(self) -> bool:
@@ -164,7 +173,8 @@ class StatusTable:
     @property
     def is_full(self) -> bool:
         """Whether so much is ahead of the disk that nothing more may be put here for now."""
-        return self.ahead.count > _FULL_ROUNDS * self._write_back_events + _FULL_EVENTS
+        ahead = max(self.ahead.count, self.ahead.size // AHEAD_EVENT_BYTES)
+        return ahead > _FULL_ROUNDS * self._write_back_events + _FULL_EVENTS
 
     def due(self, position: int, rows_max: int) -> WriteBack | None:
         """What is to be written back when all up to position is in the log; None if nothing is.
@@ -235,21 +245,22 @@ class StatusTable:
         """
         checkpoint = self.checkpoint
         while self._unkept and self._unkept[0][0] <= unlogged:
-            checkpoint = self._unkept.popleft()[1]
+            # Where nothing was ahead, its checkpoint was further than that of a later one may be.
+            checkpoint = max(checkpoint, self._unkept.popleft()[1])
         moved = checkpoint > self.checkpoint
         self.checkpoint = max(checkpoint, self.checkpoint)
         return moved
 
     def _cleaned(self, keys: list[bytes], length: int) -> None:
         """These rows may be forgotten, once others are colder no more."""
-        self._mean_length += (length / len(keys) - self._mean_length) * _MEAN_WEIGHT
-        self._clean.append((self._latest_written, tuple(keys)))
+        self._clean.append((self._latest_written, tuple(keys), length))
         self._clean_listed += len(keys)
-        rows_max = int(self._cache_bytes / (self._mean_length + ROW_OVERHEAD_BYTES))
-        listed_max = rows_max * _CLEAN_LIST_FACTOR
+        self._clean_length += length
         while self._clean and (
-            len(self.rows) - self.dirty_count > rows_max or self._clean_listed > listed_max
+            self.cached_bytes > self._cache_bytes
+            or self._clean_listed * self._mean_bytes > self._cache_bytes * _CLEAN_LIST_FACTOR
         ):
-            position, coldest = self._clean.popleft()
+            position, coldest, its_length = self._clean.popleft()
             self._clean_listed -= len(coldest)
+            self._clean_length -= its_length
             self.rows.forget(coldest, position)
