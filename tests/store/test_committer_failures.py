@@ -17,6 +17,14 @@ from trackd.store.keys import Table
 from trackd.store.planner import ScanTuple
 
 
+async def unreadable(office: Office) -> list[ScanTuple]:
+    """A scan of a waybill whose one event, which was accepted, can be read no more."""
+    await office.committer.submit(scans("a", waybill_number="SF9999"))
+    ((key, _),) = office.engine.scan_all(Table.EVENTS)
+    office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
+    return [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+
+
 def test_a_stalled_write_is_tried_until_it_is_taken() -> None:
     """Nobody is answered meanwhile, nothing is planned behind it, nothing is lost or doubled."""
 
@@ -91,11 +99,8 @@ def test_one_waybill_that_cannot_be_read_fails_only_those_who_sent_it() -> None:
 
     async def test() -> None:
         office = Office()
-        await office.committer.submit(scans("a", waybill_number="SF9999"))
-        ((key, _),) = office.engine.scan_all(Table.EVENTS)
-        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
-        late = scan_event(SORTED, "b", NOON_MS - 1, "SF9999")
-        damaged = [scan(scan_event(EventCode.LOST, "c", NOON_MS - 2, "SF9999")), scan(late)]
+        damaged = await unreadable(office)
+        damaged.append(scan(scan_event(SORTED, "c", NOON_MS - 2, "SF9999")))
         answers = [
             office.committer.submit(scans("1")),
             office.committer.submit(damaged),
@@ -157,10 +162,7 @@ def test_a_stall_among_those_that_are_planned_one_by_one_keeps_their_order() -> 
 
     async def test() -> None:
         office = Office()
-        await office.committer.submit(scans("a", waybill_number="SF9999"))
-        ((key, _),) = office.engine.scan_all(Table.EVENTS)
-        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
-        damaged = [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+        damaged = await unreadable(office)
         answers = [office.committer.submit(scans("1")), office.committer.submit(damaged)]
         answers += [office.committer.submit(scans(f"{n}")) for n in range(2, 7)]
         office.engine.faults.stall = 1
@@ -202,10 +204,7 @@ def test_a_failure_among_those_that_are_planned_apart_is_told_to_all() -> None:
 
     async def test() -> None:
         office = Office()
-        await office.committer.submit(scans("a", waybill_number="SF9999"))
-        ((key, _),) = office.engine.scan_all(Table.EVENTS)
-        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
-        damaged = [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+        damaged = await unreadable(office)
         answers = [office.committer.submit(scans(f"{n}")) for n in range(3)]
         answers.append(office.committer.submit(damaged))
         answers += [office.committer.submit(scans(f"{n}")) for n in range(3, 6)]
@@ -223,10 +222,7 @@ def test_one_damaged_waybill_among_many_costs_few_plans() -> None:
 
     async def test() -> None:
         office = Office(commit_events_max=1_000)
-        await office.committer.submit(scans("a", waybill_number="SF9999"))
-        ((key, _),) = office.engine.scan_all(Table.EVENTS)
-        office.engine.write([(Table.EVENTS, [(key, b"\xff")])])
-        damaged = [scan(scan_event(EventCode.LOST, "b", NOON_MS - 1, "SF9999"))]
+        damaged = await unreadable(office)
         answers = [office.committer.submit(scans(f"{n}")) for n in range(600)]
         answers.append(office.committer.submit(damaged))
         answers += [office.committer.submit(scans(f"{n}")) for n in range(600, 999)]
