@@ -1,4 +1,4 @@
-"""How many files this process may have open, and how many of them callers' connections may take.
+"""How many files this process may have open, needs, and leaves to callers' connections.
 
 RocksDB keeps the files of its tables open and makes new ones all the time. One that it cannot open
 is a storage failure, which ends the server: connections must not be able to take the last.
@@ -9,16 +9,16 @@ import resource
 # Nobody needs more; and a number is wanted where the system has no limit.
 _FILES_MAX = 1 << 20
 # With fewer not even an empty store and its first callers get along.
-FILES_MIN = 128
+_FILES_MIN = 128
 
 
 def too_few() -> str:
-    """What to tell whoever starts a server that may have fewer than FILES_MIN; empty if enough."""
+    """What to tell whoever starts a server that may have fewer than _FILES_MIN; empty if enough."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if (allowed := _bounded(hard)) >= FILES_MIN:
+    if (allowed := _bounded(hard)) >= _FILES_MIN:
         return ""
     return (
-        f"this process may have {allowed} files open, and a server needs {FILES_MIN} at least;"
+        f"this process may have {allowed} files open, and a server needs {_FILES_MIN} at least;"
         " raise the limit (ulimit -Hn, LimitNOFILE)"
     )
 

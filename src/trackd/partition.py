@@ -27,6 +27,7 @@ from trackd.store.pages import Page, page_of
 from trackd.store.planner import Planner, ScanTuple, Verdict
 from trackd.store.records import status_position
 from trackd.store.space import SpaceGuard
+from trackd.store.stalls import until_taken
 from trackd.store.statuses import StatusTable
 from trackd.store.timelines import Timelines
 from trackd.turns import Turns
@@ -103,7 +104,7 @@ class Partition:
         mark = DurableMark(mark_path)
         if accept_data_loss:
             rebuild.rebuild(engine, now_ms())
-            rebuild.until_taken(lambda: engine.write([(Table.META, [(META_IDENTITY, None)])]))
+            until_taken(lambda: engine.write([(Table.META, [(META_IDENTITY, None)])]))
         else:
             refuse_if_behind(number, engine, mark.read())
         _check_identity(engine, f"{data_set_id}/{number}")
@@ -385,7 +386,7 @@ def _check_identity(engine: Engine, identity: str) -> None:
     stored = engine.get(Table.META, META_IDENTITY)
     if stored is None:
         rows = [(META_IDENTITY, identity.encode())]
-        rebuild.until_taken(lambda: engine.write([(Table.META, rows)]))
+        until_taken(lambda: engine.write([(Table.META, rows)]))
     elif stored != identity.encode():
         raise WrongData(
             f"the partition belongs to {stored.decode()}, not to {identity}; if a start with"

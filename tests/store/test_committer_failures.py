@@ -157,7 +157,7 @@ def test_a_failure_that_nobody_waits_for_is_not_logged_by_the_loop() -> None:
     simulated(test)
 
 
-def test_a_stall_among_those_that_are_planned_one_by_one_keeps_their_order() -> None:
+def test_a_stall_among_those_that_are_planned_apart_keeps_their_order() -> None:
     """Behind a damaged waybill and a stalled write the others wait, in the order they came."""
 
     async def test() -> None:

@@ -8,12 +8,9 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -21,12 +18,11 @@ from hypothesis import strategies as st
 
 from tests.harness.seeds import seeded
 from trackd.store.engine import EngineOptions, RocksEngine, SharedCache
-from trackd.store.errors import WriteStalled
 from trackd.store.keys import Table, status_key
+from trackd.store.stalls import until_taken
 from trackd.store.unlogged import Unlogged
 
 TABLES = [Table.EVENTS, Table.STATUS]
-Result = TypeVar("Result")
 
 
 class Memtables:
@@ -173,13 +169,6 @@ def rows_of(number: int, table: Table) -> list[tuple[bytes, bytes]]:
     rng = Random(number)
     count = rng.randint(0, 12) if table is Table.EVENTS else rng.randint(0, 2)
     return [(status_key(f"{number}-{n}"), rng.randbytes(900)) for n in range(count)]
-
-
-def until_taken(write: Callable[[], Result]) -> Result:
-    """Writes again and again while the engine is behind."""
-    while True:
-        with suppress(WriteStalled):
-            return write()
 
 
 def write_for_ever(path: Path, keep: bool) -> None:

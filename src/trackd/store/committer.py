@@ -26,9 +26,10 @@ from trackd.store.keys import Table
 from trackd.store.mark import DurableMark
 from trackd.store.planner import Plan, Planner, ScanTuple, Verdict
 from trackd.store.space import SpaceGuard
+from trackd.store.stalls import STALL_RETRY_S
 from trackd.store.statuses import StatusTable
 from trackd.store.waiting import Waiting, once_more
-from trackd.store.write_back import STALL_RETRY_S, WritingBack
+from trackd.store.write_back import WritingBack
 from trackd.store.written import Submission, Written
 from trackd.turns import Turns
 

@@ -6,17 +6,15 @@ positions without gaps, statuses that are the fold of their timelines. The calle
 new identity.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
 
 from trackd.domain.lifecycle import step_of
 from trackd.store import records
 from trackd.store.ahead import EventRow
 from trackd.store.engine_contract import Engine, Rows
-from trackd.store.errors import DataDamaged, WriteStalled
+from trackd.store.errors import DataDamaged
 from trackd.store.events import clears_of, parse_event
 from trackd.store.keys import (
     META_LOG_FLOOR,
@@ -30,11 +28,10 @@ from trackd.store.keys import (
 )
 from trackd.store.planner import Planner, ScanTuple
 from trackd.store.replay import checkpoint_of, event_row
+from trackd.store.stalls import until_taken
 from trackd.store.statuses import StatusTable
-from trackd.store.write_back import STALL_RETRY_S
 
 _EVENTS_AT_A_TIME = 1_000
-_Result = TypeVar("_Result")
 
 
 class _Replanner(Planner):
@@ -127,12 +124,3 @@ def _commit(
 
 def _write(engine: Engine, batch: Sequence[tuple[Table, Rows]]) -> None:
     until_taken(lambda: engine.write(batch))
-
-
-def until_taken(write: Callable[[], _Result]) -> _Result:
-    """Writes, at a start, however often it stalls; nobody waits for anything else yet."""
-    while True:
-        try:
-            return write()
-        except WriteStalled:
-            time.sleep(STALL_RETRY_S)

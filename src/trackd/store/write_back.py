@@ -11,11 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from trackd.store import failpoint
 from trackd.store.engine_contract import Engine
 from trackd.store.errors import WriteStalled
+from trackd.store.stalls import STALL_RETRY_S
 from trackd.store.statuses import StatusTable
 from trackd.turns import Turns
-
-# How long a stalled write waits before it is tried again.
-STALL_RETRY_S = 0.002
 
 
 class WritingBack:
